@@ -1,0 +1,59 @@
+// Failpoints: named places where a test can make the process die, fail or stop.
+//
+// One list (AZ_FAILPOINTS) makes the enum, the names and the test that visits all. Armed by the
+// environment, AZIMUTH_FAILPOINTS="name=action[@n];...": the action happens at the nth visit
+// (default the first). Actions: `kill` (SIGKILL to self), `error` (the place returns an error).
+// Compiled out unless AZ_FAILPOINTS_ENABLED is defined (presets dev, asan, tsan).
+//
+// Thread safety: Arm before threads start, or between their visits; the rest is free.
+#pragma once
+
+#include <string_view>
+
+#include "absl/status/status.h"
+
+#define AZ_FAILPOINTS(X)                                       \
+  X(kCommitBeforeLog, "commit.before_log")                     \
+  X(kCommitAfterLog, "commit.after_log")                       \
+  X(kCommitAfterApply, "commit.after_apply")                   \
+  X(kSegmentBeforeBuild, "segment.before_build")               \
+  X(kSegmentMidWrite, "segment.mid_write")                     \
+  X(kSegmentBeforeRename, "segment.before_rename")             \
+  X(kSegmentBeforeDirSync, "segment.before_dir_sync")          \
+  X(kSegmentBeforeCatalog, "segment.before_catalog")           \
+  X(kSegmentAfterCatalog, "segment.after_catalog")             \
+  X(kSegmentBeforeRemove, "segment.before_remove")             \
+  X(kDropAfterCatalog, "drop.after_catalog")                   \
+  X(kRecoverAfterOpen, "recover.after_open")                   \
+  X(kRecoverMidRows, "recover.mid_rows")
+
+namespace azimuth {
+
+enum class Failpoint {
+#define AZ_FAILPOINT_ENUM(id, name) id,
+  AZ_FAILPOINTS(AZ_FAILPOINT_ENUM)
+#undef AZ_FAILPOINT_ENUM
+      kCount
+};
+
+std::string_view FailpointName(Failpoint point);
+
+// Arms from the text form above; an empty text disarms all. InvalidArgument names what is unknown.
+absl::Status ArmFailpoints(std::string_view text);
+
+// One visit: dies, returns an error, or returns OK.
+absl::Status VisitFailpoint(Failpoint point);
+
+}  // namespace azimuth
+
+#ifdef AZ_FAILPOINTS_ENABLED
+// Returns the error from the enclosing function (Status or StatusOr) when armed with `error`.
+#define AZ_FAILPOINT(point)                                                                  \
+  do {                                                                                       \
+    if (::absl::Status az_fp_ = ::azimuth::VisitFailpoint(::azimuth::Failpoint::point); !az_fp_.ok()) { \
+      return az_fp_;                                                                         \
+    }                                                                                        \
+  } while (false)
+#else
+#define AZ_FAILPOINT(point) static_cast<void>(0)
+#endif
