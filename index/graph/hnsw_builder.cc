@@ -1,0 +1,230 @@
+#include "index/graph/hnsw_builder.h"
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "index/distance/distance.h"
+
+#include "hnswlib/hnswlib.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <new>
+
+namespace azimuth::index {
+namespace {
+
+constexpr uint32_t kMMin = 2;
+constexpr uint32_t kMMax = 512;
+constexpr uint32_t kEfConstructionMax = 65536;
+// hnswlib counts elements with int.
+constexpr size_t kNodesMax = std::numeric_limits<int32_t>::max();
+// These come first and from one thread: while a graph is tiny, threads that insert at the same time
+// do not find each other and leave it in pieces.
+constexpr size_t kSerialNodes = 256;
+constexpr size_t kNodesPerTask = 64;
+
+// hnswlib's view of our vectors and kernels. Its own kernels are fixed at compile time; ours suit
+// the CPU.
+class Space final : public hnswlib::SpaceInterface<float> {
+ public:
+  Space(Metric metric, size_t dim) : parameter_{KernelsFor(metric).pair, dim} {}
+
+  size_t get_data_size() override { return parameter_.dim * sizeof(float); }
+  hnswlib::DISTFUNC<float> get_dist_func() override { return &Distance; }
+  void* get_dist_func_param() override { return &parameter_; }
+
+ private:
+  struct Parameter {
+    PairDistance pair;
+    size_t dim;
+  };
+
+  static float Distance(const void* a, const void* b, const void* parameter) {
+    const auto* self = static_cast<const Parameter*>(parameter);
+    return self->pair(static_cast<const float*>(a), static_cast<const float*>(b), self->dim);
+  }
+
+  Parameter parameter_;
+};
+
+using Hnsw = hnswlib::HierarchicalNSW<float>;
+
+absl::Status CheckOptions(size_t count, const HnswBuildOptions& options) {
+  if (options.dim == 0) return InvalidArgument("hnsw build: dim is 0; it must be at least 1");
+  if (options.m < kMMin || options.m > kMMax) {
+    return InvalidArgument("hnsw build: m is %d; allowed are %d to %d", options.m, kMMin, kMMax);
+  }
+  if (options.ef_construction < 1 || options.ef_construction > kEfConstructionMax) {
+    return InvalidArgument("hnsw build: ef_construction is %d; allowed are 1 to %d",
+                           options.ef_construction, kEfConstructionMax);
+  }
+  if (count > kNodesMax) {
+    return InvalidArgument("hnsw build: %d vectors; at most %d are allowed", count, kNodesMax);
+  }
+  return absl::OkStatus();
+}
+
+// SplitMix64 (Steele, Lea and Flood 2014).
+uint64_t NextRandom(uint64_t& state) {
+  state += 0x9E3779B97F4A7C15u;
+  uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+// Levels as in the paper, algorithm 1, line 4, with mL = 1 / ln(m): at most 53 for m = 2.
+std::vector<uint8_t> DrawLevels(size_t count, uint32_t m, uint64_t seed) {
+  const double scale = 1.0 / std::log(static_cast<double>(m));
+  std::vector<uint8_t> levels(count);
+  for (uint8_t& level : levels) {
+    // In (0, 1], so that the logarithm is finite.
+    const double uniform = static_cast<double>((NextRandom(seed) >> 11) + 1) * 0x1p-53;
+    level = static_cast<uint8_t>(-std::log(uniform) * scale);
+  }
+  return levels;
+}
+
+// Inserts from several threads; keeps the first error, after which the rest is skipped.
+class Inserter final {
+ public:
+  Inserter(Hnsw& hnsw, std::span<const float* const> vectors, std::span<const uint8_t> levels,
+           const CancelToken& cancel)
+      : hnsw_(hnsw), vectors_(vectors), levels_(levels), cancel_(cancel) {}
+
+  void Insert(size_t first, size_t end) {
+    for (size_t i = first; i < end && !stopped_.load(std::memory_order_relaxed); ++i) {
+      if (absl::Status status = InsertOne(i); !status.ok()) {
+        MutexLock lock(mu_);
+        if (status_.ok()) status_ = std::move(status);
+        stopped_.store(true, std::memory_order_relaxed);
+      }
+    }
+  }
+
+  absl::Status status() {
+    MutexLock lock(mu_);
+    return status_;
+  }
+
+ private:
+  absl::Status InsertOne(size_t i) {
+    AZ_RETURN_IF_ERROR(cancel_.Check());
+    try {
+      hnsw_.addPoint(vectors_[i], i, levels_[i]);
+    } catch (const std::bad_alloc&) {
+      return ResourceExhausted("hnsw build: out of memory at vector %d of %d", i, vectors_.size());
+    } catch (const std::exception& error) {
+      return absl::InternalError(
+          absl::StrFormat("hnsw build: vector %d of %d: %s", i, vectors_.size(), error.what()));
+    }
+    return absl::OkStatus();
+  }
+
+  Hnsw& hnsw_;
+  const std::span<const float* const> vectors_;
+  const std::span<const uint8_t> levels_;
+  const CancelToken& cancel_;
+  std::atomic<bool> stopped_{false};
+  Mutex mu_;
+  absl::Status status_ AZ_GUARDED_BY(mu_);
+};
+
+// Takes the lists of a finished graph out of hnswlib, which numbers nodes by arrival and keeps our
+// number of each as its label.
+class Extractor final {
+ public:
+  Extractor(const Hnsw& hnsw, uint32_t m) : hnsw_(hnsw), m_(m) {}
+
+  BuiltGraph Extract(std::vector<uint8_t> levels) {
+    BuiltGraph graph;
+    graph.m = m_;
+    graph.node_count = static_cast<uint32_t>(levels.size());
+    graph.entry_node = NodeOf(hnsw_.enterpoint_node_);
+    graph.max_level = static_cast<uint32_t>(hnsw_.maxlevel_);
+    graph.levels = std::move(levels);
+
+    std::vector<hnswlib::tableint> internal_of(graph.node_count);
+    for (uint32_t internal = 0; internal < graph.node_count; ++internal) {
+      internal_of[NodeOf(internal)] = internal;
+    }
+    graph.level0.reserve(size_t{graph.node_count} * 2 * m_);
+    for (uint32_t node = 0; node < graph.node_count; ++node) {
+      const hnswlib::tableint internal = internal_of[node];
+      Append(node, hnsw_.get_linklist0(internal), 2 * m_, graph.level0);
+      if (graph.levels[node] == 0) continue;
+      graph.upper_nodes.push_back(node);
+      for (int level = 1; level <= graph.levels[node]; ++level) {
+        Append(node, hnsw_.get_linklist(internal, level), m_, graph.upper_lists);
+      }
+    }
+    return graph;
+  }
+
+ private:
+  uint32_t NodeOf(hnswlib::tableint internal) const {
+    return static_cast<uint32_t>(hnsw_.getExternalLabel(internal));
+  }
+
+  void Append(uint32_t node, hnswlib::linklistsizeint* list, uint32_t slots,
+              std::vector<uint32_t>& out) const {
+    const uint32_t used = std::min<uint32_t>(hnsw_.getListCount(list), slots);
+    for (uint32_t slot = 0; slot < used; ++slot) out.push_back(NodeOf(list[1 + slot]));
+    out.resize(out.size() + (slots - used), node);
+  }
+
+  const Hnsw& hnsw_;
+  const uint32_t m_;
+};
+
+absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
+                                 const HnswBuildOptions& options, const ParallelFor& parallel,
+                                 const CancelToken& cancel) {
+  const size_t count = vectors.size();
+  std::vector<uint8_t> levels = DrawLevels(count, options.m, options.seed);
+  Space space(options.metric, options.dim);
+  Hnsw hnsw(&space, count, options.m, options.ef_construction, options.seed);
+  // Makes hnswlib's own draw come out as 0, which is what it takes where we force no level.
+  hnsw.mult_ = 0.0;
+  hnsw.label_lookup_.reserve(count);
+
+  Inserter inserter(hnsw, vectors, levels, cancel);
+  const size_t serial = std::min(count, kSerialNodes);
+  inserter.Insert(0, serial);
+  const size_t tasks = (count - serial + kNodesPerTask - 1) / kNodesPerTask;
+  if (tasks > 0 && inserter.status().ok()) {
+    parallel(tasks, [&](size_t task) {
+      const size_t first = serial + task * kNodesPerTask;
+      inserter.Insert(first, std::min(count, first + kNodesPerTask));
+    });
+  }
+  AZ_RETURN_IF_ERROR(inserter.status());
+  return Extractor(hnsw, options.m).Extract(std::move(levels));
+}
+
+}  // namespace
+
+absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,
+                                     const HnswBuildOptions& options, const ParallelFor& parallel,
+                                     const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(CheckOptions(vectors.size(), options));
+  if (vectors.empty()) {
+    BuiltGraph graph;
+    graph.m = options.m;
+    return graph;
+  }
+  try {
+    return Build(vectors, options, parallel, cancel);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("hnsw build: out of memory for %d vectors", vectors.size());
+  } catch (const std::exception& error) {
+    // hnswlib answers a failed malloc of its arrays with a plain runtime_error.
+    return ResourceExhausted("hnsw build: %d vectors: %s", vectors.size(), error.what());
+  }
+}
+
+}  // namespace azimuth::index

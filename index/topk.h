@@ -1,0 +1,69 @@
+// TopK: the k nearest of the neighbours that it is shown, exact on ties.
+//
+// Ties of distance are decided by a TieOrder, also at the edge of the k: the result does not depend
+// on the order in which neighbours come. Source: bounded binary heap.
+// Thread safety: one owner.
+#pragma once
+
+#include "index/types.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <vector>
+
+namespace azimuth::index {
+
+class TopK final {
+ public:
+  // Empties it, for at most `k` neighbours. `ties` may be null: then the lower position is first;
+  // else it must outlive the use. Memory is reserved as neighbours come, never by k.
+  void Reset(size_t k, const TieOrder* ties) {
+    k_ = k;
+    ties_ = ties;
+    sorted_ = false;
+    heap_.clear();
+  }
+
+  size_t size() const { return heap_.size(); }
+  bool full() const { return heap_.size() >= k_; }
+  // The k-th distance so far: neighbours farther than this cannot enter. Infinite until full.
+  float bound() const {
+    return full() && k_ > 0 ? heap_.front().distance : std::numeric_limits<float>::infinity();
+  }
+
+  void Push(Neighbor neighbor) {
+    if (k_ == 0) return;
+    if (!full()) {
+      heap_.push_back(neighbor);
+      std::push_heap(heap_.begin(), heap_.end(), Order{ties_});
+    } else if (Order{ties_}(neighbor, heap_.front())) {
+      std::pop_heap(heap_.begin(), heap_.end(), Order{ties_});
+      heap_.back() = neighbor;
+      std::push_heap(heap_.begin(), heap_.end(), Order{ties_});
+    }
+  }
+
+  // Sorts nearest first and gives the result; valid until the next Reset. Push no more after it.
+  const std::vector<Neighbor>& Sorted() {
+    if (!sorted_) std::sort_heap(heap_.begin(), heap_.end(), Order{ties_});
+    sorted_ = true;  // No longer a heap, which a second sort_heap would need.
+    return heap_;
+  }
+
+ private:
+  struct Order {
+    const TieOrder* ties;
+    bool operator()(const Neighbor& a, const Neighbor& b) const {
+      if (a.distance != b.distance) return a.distance < b.distance;
+      return ties != nullptr ? ties->Before(a.position, b.position) : a.position < b.position;
+    }
+  };
+
+  size_t k_ = 0;
+  const TieOrder* ties_ = nullptr;
+  bool sorted_ = false;
+  std::vector<Neighbor> heap_;
+};
+
+}  // namespace azimuth::index
