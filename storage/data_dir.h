@@ -1,0 +1,45 @@
+// DataDir: the data directory of one server: its lock, its format version and where things lie.
+//
+//   LOCK           held by the running server (flock)
+//   FORMAT         text: format version and incarnation (docs/FORMATS.md, "Data directory")
+//   rocks/         RocksDB: catalog, rows, vectors, keys: the only source of truth
+//   segments/      segment files, named by id; all of them can be made again from rocks/
+//   quarantine/    segment files that failed a check, set aside
+//
+// Thread safety: immutable after Open.
+#pragma once
+
+#include "base/ids.h"
+#include "storage/file.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <string>
+
+namespace azimuth::storage {
+
+class DataDir final {
+ public:
+  // Locks the directory (made if missing; its parent must exist), then reads or writes FORMAT.
+  // Errors: FailedPrecondition (in use by another server; a newer format; not ours and not empty:
+  // nothing is touched), DataLoss (FORMAT unreadable).
+  static absl::StatusOr<DataDir> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  // A random number that a restore or an accepted loss changes.
+  uint64_t incarnation() const { return incarnation_; }
+  std::string rocks_path() const { return path_ + "/rocks"; }
+  std::string segments_path() const { return path_ + "/segments"; }
+  std::string segment_path(SegmentId id) const;
+  std::string quarantine_path() const { return path_ + "/quarantine"; }
+
+ private:
+  DataDir(std::string path, FileLock lock, uint64_t incarnation)
+      : path_(std::move(path)), lock_(std::move(lock)), incarnation_(incarnation) {}
+  std::string path_;
+  FileLock lock_;
+  uint64_t incarnation_ = 0;
+};
+
+}  // namespace azimuth::storage

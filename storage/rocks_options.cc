@@ -1,0 +1,149 @@
+#include "storage/rocks_options.h"
+
+#include "rocksdb/cache.h"
+#include "rocksdb/convenience.h"
+#include "rocksdb/filter_policy.h"
+#include "rocksdb/table.h"
+#include "rocksdb/write_buffer_manager.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+namespace azimuth::storage {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+struct FamilyTuning {
+  const char* name;
+  bool compress;
+  // Point reads are nearly all of things that are there.
+  bool reads_hit;
+  size_t block_bytes;
+};
+
+constexpr FamilyTuning kFamilies[kFamilyCount] = {
+    {.name = "default", .compress = false, .reads_hit = true, .block_bytes = 4096},
+    {.name = "catalog", .compress = true, .reads_hit = true, .block_bytes = 4096},
+    {.name = "rows", .compress = true, .reads_hit = true, .block_bytes = 8192},
+    // Floats do not compress. A vector is some kilobytes: a small block would hold one and need an
+    // index entry for it.
+    {.name = "vectors", .compress = false, .reads_hit = true, .block_bytes = 16384},
+    // Every new key is looked up in vain before it is written.
+    {.name = "keys", .compress = true, .reads_hit = false, .block_bytes = 4096},
+    {.name = "retired", .compress = true, .reads_hit = true, .block_bytes = 4096},
+    {.name = "requests", .compress = true, .reads_hit = false, .block_bytes = 4096},
+};
+
+// LZ4 costs a few hundred MB/s of one core at most; without it in the build, nothing is compressed.
+rocksdb::CompressionType RowCompression() {
+  const std::vector<rocksdb::CompressionType> supported = rocksdb::GetSupportedCompressions();
+  const bool has_lz4 =
+      std::find(supported.begin(), supported.end(), rocksdb::kLZ4Compression) != supported.end();
+  return has_lz4 ? rocksdb::kLZ4Compression : rocksdb::kNoCompression;
+}
+
+void SetLogOptions(rocksdb::DBOptions& db) {
+  // RocksDB's own text log would grow without end.
+  db.keep_log_file_num = 4;
+  db.max_log_file_size = 16 * kMiB;
+  // Statistics go to that log every ten minutes by default, and into a hidden column family.
+  db.stats_dump_period_sec = 0;
+  db.stats_persist_period_sec = 0;
+  // The manifest is read whole at start.
+  db.max_manifest_file_size = 64 * kMiB;
+}
+
+void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
+  // A torn last record, which a crash leaves, is cut off; damage before it refuses to open. The
+  // default mode would silently drop all acknowledged writes after the damage.
+  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  // Every write reaches the kernel before it returns: a killed process loses nothing.
+  db.manual_wal_flush = false;
+  // Syncing ranges of the log can leave holes in it after a power failure.
+  db.wal_bytes_per_sync = 0;
+  // A recycled log's old records could be taken for new ones by the recovery mode above.
+  db.recycle_log_file_num = 0;
+  // A batch must be seen whole.
+  db.unordered_write = false;
+  db.paranoid_checks = true;
+  db.verify_sst_unique_id_in_manifest = true;
+  // Version 7.8 reports a missing log after SyncWAL and then does not open (fixed in 7.10).
+  db.track_and_verify_wals_in_manifest = false;
+  // Only full disks heal by themselves (RocksDB marks no other error of writing as one to retry).
+  db.max_bgerror_resume_count = std::numeric_limits<int>::max();
+  // Bounds the log that a start reads: a family with few writes would keep old logs alive.
+  db.max_total_wal_size = std::max<uint64_t>(8 * options.write_buffer_bytes, 64 * kMiB);
+  // The log has it all: a stop need not wait for a flush. Store::Close flushes where it is wanted.
+  db.avoid_flush_during_shutdown = true;
+  // Flushed after a recovery, so that the next start does not read the same log again.
+  db.avoid_flush_during_recovery = false;
+}
+
+}  // namespace
+
+rocksdb::DBOptions MakeDbOptions(const StoreOptions& options) {
+  rocksdb::DBOptions db;
+  db.create_if_missing = true;
+  // In order of kFamilies; Store::Open checks the ids that came out.
+  db.create_missing_column_families = true;
+  SetDurabilityOptions(db, options);
+  SetLogOptions(db);
+  // At least one flush and one merge at a time.
+  db.max_background_jobs = std::max(2, options.background_threads);
+  // One bound for the memtables of all families; rows and vectors fill most of it.
+  db.write_buffer_manager =
+      std::make_shared<rocksdb::WriteBufferManager>(4 * options.write_buffer_bytes);
+  // Leaves most of a limit of 1,024 descriptors to connections and segment files.
+  db.max_open_files = 512;
+  // Sizes and presence of all table files are checked at start, their statistics need not be read.
+  db.skip_checking_sst_file_sizes_on_db_open = false;
+  db.skip_stats_update_on_db_open = true;
+  // Evens out the writing of table files, so that a log sync does not wait behind a large one.
+  db.bytes_per_sync = kMiB;
+  return db;
+}
+
+std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(const StoreOptions& options) {
+  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+  // Ten bits for each key: one in a hundred look-ups of a missing key reads a block in vain.
+  const std::shared_ptr<const rocksdb::FilterPolicy> bloom(rocksdb::NewBloomFilterPolicy(10));
+  const rocksdb::CompressionType compression = RowCompression();
+
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const FamilyTuning& tuning : kFamilies) {
+    rocksdb::BlockBasedTableOptions table;
+    table.block_cache = cache;
+    table.block_size = tuning.block_bytes;
+    table.filter_policy = bloom;
+    // Indexes and filters count against the cache: memory stays bounded at any size of store.
+    table.cache_index_and_filter_blocks = true;
+    table.pin_l0_filter_and_index_blocks_in_cache = true;
+    table.format_version = 5;
+
+    rocksdb::ColumnFamilyOptions family;
+    family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+    family.compression = tuning.compress ? compression : rocksdb::kNoCompression;
+    // A filter on the last level is only of use to look-ups that find nothing.
+    family.optimize_filters_for_hits = tuning.reads_hit;
+    family.write_buffer_size = options.write_buffer_bytes;
+    // A third one takes writes while two are flushed.
+    family.max_write_buffer_number = 3;
+    // Nine tenths of the data on the last level: little space lost to what was overwritten.
+    family.level_compaction_dynamic_level_bytes = true;
+    family.force_consistency_checks = true;
+    families.emplace_back(tuning.name, family);
+  }
+  return families;
+}
+
+rocksdb::ReadOptions MakeScanOptions() {
+  rocksdb::ReadOptions read;
+  read.fill_cache = false;
+  // Past RocksDB's own 256 KiB: rows and vectors are read in order by the hundred megabytes.
+  read.readahead_size = kMiB;
+  return read;
+}
+
+}  // namespace azimuth::storage

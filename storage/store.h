@@ -1,0 +1,144 @@
+// Store: rows, vectors, keys and the catalog in one RocksDB, the only source of truth.
+//
+// One instance for the process, a fixed set of column families; rows are prefixed by a row-store
+// id, so a collection costs no family of its own. RocksDB's options stand in rocks_options.cc, each
+// with its reason. Key layouts: docs/FORMATS.md, "RocksDB".
+//
+// Ownership: the Store owns the database; a CommitBatch is the caller's.
+// Thread safety: reads from any number of threads. Commit is called by one thread at a time.
+// Errors: DataLoss (checksum, or bytes that do not decode; names the row store and row),
+// ResourceExhausted (disk full), Unavailable (other errors of writing: the outcome is unknown).
+#pragma once
+
+#include "base/ids.h"
+#include "base/value.h"
+#include "storage/row.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace azimuth::storage {
+
+// The changes of one commit, over all column families: written all or not at all.
+class CommitBatch final {
+ public:
+  CommitBatch();
+  ~CommitBatch();
+  CommitBatch(CommitBatch&&) noexcept;
+  CommitBatch& operator=(CommitBatch&&) noexcept;
+
+  void PutRow(RowStoreId store, RowId row, const StoredRow& value);
+  // `vector` is dim floats.
+  void PutVector(RowStoreId store, FieldId field, RowId row, std::span<const float> vector);
+  void PutKey(RowStoreId store, const Key& key, const KeyEntry& entry);
+  void DeleteKey(RowStoreId store, const Key& key);
+  void PutRetired(RowStoreId store, RowId row, Seq retired_seq);
+  // Removes a row, its vectors in `fields` and its retirement.
+  void DeleteRow(RowStoreId store, RowId row, std::span<const FieldId> fields);
+  void PutCounters(RowStoreId store, const RowStoreCounters& counters);
+  void PutCollection(const CollectionEntry& entry);
+  void DeleteCollection(CollectionId id);
+  void PutSegment(const SegmentEntry& entry);
+  void DeleteSegment(RowStoreId store, SegmentId id);
+  // Removes everything of a row store: rows, vectors, keys, retirements, counters, segment entries.
+  void DeleteRowStore(RowStoreId store);
+  void PutNextIds(const NextIds& ids);
+  // The position in the log that this commit brings the store to.
+  void PutAppliedSeq(Seq seq);
+
+  size_t byte_size() const;  // About what goes into the write-ahead log.
+  // Takes back everything after SavePoint(); at most one save point at a time.
+  void SetSavePoint();
+  void RollBackToSavePoint();
+
+ private:
+  friend class Store;
+  struct Rep;
+  std::unique_ptr<Rep> rep_;
+};
+
+struct StoreOptions {
+  uint64_t block_cache_bytes = uint64_t{256} << 20;
+  uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable.
+  int background_threads = 2;
+};
+
+// The store as it was at one moment, for reads. Must die before its Store is closed.
+// Thread safety: immutable.
+class ReadSnapshot final {
+ public:
+  ~ReadSnapshot();
+  ReadSnapshot(const ReadSnapshot&) = delete;
+  ReadSnapshot& operator=(const ReadSnapshot&) = delete;
+
+ private:
+  friend class Store;
+  struct Rep;
+  explicit ReadSnapshot(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+class Store final {
+ public:
+  // Opens or makes the database in `path`.
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path,
+                                                     const StoreOptions& options);
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  // Writes the batch atomically; when it returns OK and `sync` was set, the write-ahead log is on
+  // disk. After Unavailable the batch may or may not be there when the store is opened again.
+  absl::Status Commit(CommitBatch& batch, bool sync);
+
+  // What the catalog has; read once at start.
+  absl::StatusOr<std::vector<CollectionEntry>> ListCollections() const;
+  absl::StatusOr<std::vector<SegmentEntry>> ListSegments() const;
+  absl::StatusOr<NextIds> GetNextIds() const;  // Defaults for a new store.
+  absl::StatusOr<Seq> GetAppliedSeq() const;   // Zero for a new store.
+  absl::StatusOr<RowStoreCounters> GetCounters(RowStoreId store) const;  // Zeros if never written.
+
+  // The store as it is now. Costs about a microsecond; keeps old versions from being compacted away
+  // while it lives.
+  std::unique_ptr<ReadSnapshot> TakeSnapshot() const;
+
+  // The three batched reads see the newest state, or that of `snapshot` if it is given.
+  // Entry i is that of keys[i], nullopt if there is none.
+  absl::StatusOr<std::vector<std::optional<KeyEntry>>> LookUpKeys(
+      RowStoreId store, std::span<const Key> keys, const ReadSnapshot* snapshot = nullptr) const;
+  // Entry i is rows[i]; nullopt if it is not there.
+  absl::StatusOr<std::vector<std::optional<StoredRow>>> GetRows(
+      RowStoreId store, std::span<const RowId> rows, const ReadSnapshot* snapshot = nullptr) const;
+  // Entry i is the vector of rows[i]; empty if the row has none in this field.
+  absl::StatusOr<std::vector<std::vector<float>>> GetVectors(
+      RowStoreId store, FieldId field, std::span<const RowId> rows,
+      const ReadSnapshot* snapshot = nullptr) const;
+
+  // Visit in order of row id all entries in `range`; a visitor's error ends the scan and is
+  // returned. Consistent as of the call. Views are valid during the visit.
+  absl::Status ScanRows(RowStoreId store, RowRange range,
+                        const std::function<absl::Status(RowId, StoredRow&&)>& visit) const;
+  absl::Status ScanVectors(
+      RowStoreId store, FieldId field, RowRange range,
+      const std::function<absl::Status(RowId, std::span<const float>)>& visit) const;
+  absl::Status ScanRetired(RowStoreId store,
+                           const std::function<absl::Status(RowId, Seq)>& visit) const;
+
+  // Flushes memtables and closes; no use after it. The destructor closes without the flush.
+  absl::Status Close();
+
+ private:
+  struct Rep;
+  explicit Store(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+}  // namespace azimuth::storage
