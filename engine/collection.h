@@ -1,0 +1,80 @@
+// Collection: one collection in memory: its schema, its segments, its counters.
+//
+// Ownership: shared by the catalog map, by writes in the queue and by background builds; readers
+// borrow it under a pin (views.h).
+// Thread safety: fields in three groups, each says who may touch it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "base/strings.h"
+#include "engine/schema.h"
+#include "engine/segment/growing.h"
+#include "engine/segment/retired_map.h"
+#include "engine/segment/segment.h"
+#include "engine/views.h"
+#include "storage/row.h"
+
+namespace azimuth::engine {
+
+class Collection final {
+ public:
+  Collection(CollectionId collection_id, std::string collection_name, RowStoreId store,
+             Schema collection_schema, int64_t created)
+      : id(collection_id),
+        name(std::move(collection_name)),
+        row_store(store),
+        schema(std::move(collection_schema)),
+        created_unix_us(created),
+        segments_(std::make_unique<SegmentSet>().release()) {}
+  ~Collection() { std::unique_ptr<const SegmentSet>(segments_.load()).reset(); }
+  Collection(const Collection&) = delete;
+  Collection& operator=(const Collection&) = delete;
+
+  // Constant after construction.
+  const CollectionId id;
+  const std::string name;
+  const RowStoreId row_store;
+  const Schema schema;
+  const int64_t created_unix_us;
+
+  // Synchronise themselves.
+  RetiredMap retired;
+  std::atomic<bool> dropped{false};
+  std::atomic<uint64_t> live_rows{0};       // As of the last published commit.
+  std::atomic<int64_t> last_append_ms{0};   // Steady clock.
+
+  // The current list; valid while the caller is pinned, or is the commit leader.
+  const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }
+  // Replaces the list. By the commit leader only; the old one is freed when no reader can see it.
+  void SetSegments(SegmentSet next, ViewRegistry& views) {
+    const SegmentSet* old =
+        segments_.exchange(std::make_unique<SegmentSet>(std::move(next)).release());
+    views.Retire([old] { std::unique_ptr<const SegmentSet>(old).reset(); });
+  }
+
+  // Touched by the commit leader only (and by recovery, before there is one).
+  RowId next_row{};                         // The id that the next row gets.
+  std::shared_ptr<GrowingSegment> growing;  // Null until the first row; the last of segments().
+
+  // Guarded by build_mu.
+  Mutex build_mu;
+  bool building AZ_GUARDED_BY(build_mu) = false;  // A build of this collection runs or waits.
+  std::string index_error AZ_GUARDED_BY(build_mu);   // Of the last build, if it failed.
+  int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;   // Steady clock; after a failed build.
+
+ private:
+  std::atomic<const SegmentSet*> segments_;
+};
+
+// All collections by name; immutable.
+using CollectionMap = StringMap<std::shared_ptr<Collection>>;
+
+}  // namespace azimuth::engine

@@ -1,0 +1,89 @@
+// Core: the parts of an open database that the write path, the life of segments and the query path
+// share. Database owns one; nothing else makes one.
+//
+// Thread safety: each part says its own. Lock order: build_mu of a collection, then the queue's, then
+// that of the views.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "engine/collection.h"
+#include "engine/database.h"
+#include "engine/views.h"
+#include "engine/worker_pool.h"
+#include "engine/write/commit_queue.h"
+#include "index/graph/search.h"
+#include "storage/data_dir.h"
+#include "storage/store.h"
+
+namespace azimuth::engine {
+
+// Scratch memory of graph walks, lent out one walk at a time. Bounded by the number of walks that
+// run at once. Thread safety: any number of threads.
+class ScratchPool final {
+ public:
+  std::unique_ptr<index::GraphScratch> Take() {
+    MutexLock lock(mu_);
+    if (free_.empty()) return std::make_unique<index::GraphScratch>();
+    auto scratch = std::move(free_.back());
+    free_.pop_back();
+    return scratch;
+  }
+  void Give(std::unique_ptr<index::GraphScratch> scratch) {
+    MutexLock lock(mu_);
+    free_.push_back(std::move(scratch));
+  }
+
+ private:
+  Mutex mu_;
+  std::vector<std::unique_ptr<index::GraphScratch>> free_ AZ_GUARDED_BY(mu_);
+};
+
+struct Core {
+  // `applied` is the position that the store is at.
+  Core(DatabaseOptions database_options, storage::DataDir data_dir,
+       std::unique_ptr<storage::Store> open_store, Seq applied)
+      : options(std::move(database_options)),
+        dir(std::move(data_dir)),
+        store(std::move(open_store)),
+        views(applied, store->TakeSnapshot()),
+        queue(*store, views, applied),
+        collections_(std::make_unique<CollectionMap>().release()) {}
+  ~Core() { std::unique_ptr<const CollectionMap>(collections_.load()).reset(); }
+
+  const DatabaseOptions options;
+  const storage::DataDir dir;
+  const std::unique_ptr<storage::Store> store;
+  ViewRegistry views;
+  CommitQueue queue;
+  ScratchPool scratch;
+  std::unique_ptr<WorkerPool> pool;  // Set before the first request; stopped before all else.
+  // Touched by the commit leader only (and by recovery).
+  storage::NextIds next_ids;
+  // Segment ids are taken by builds at any time, and written with the publishing commit.
+  std::atomic<uint64_t> next_segment{1};
+  std::atomic<bool> closing{false};
+
+  // The current map; valid while the caller is pinned, or is the commit leader.
+  const CollectionMap& collections() const { return *collections_.load(std::memory_order_seq_cst); }
+  void SetCollections(CollectionMap next) {
+    const CollectionMap* old =
+        collections_.exchange(std::make_unique<CollectionMap>(std::move(next)).release());
+    views.Retire([old] { std::unique_ptr<const CollectionMap>(old).reset(); });
+  }
+
+  // The collection, kept alive by the result. NotFound names it, and a name that is close.
+  absl::StatusOr<std::shared_ptr<Collection>> FindCollection(std::string_view name) const;
+  // The same, borrowed while the caller stays pinned.
+  absl::StatusOr<Collection*> FindPinned(std::string_view name, const ViewRegistry::Pin& pin) const;
+
+ private:
+  std::atomic<const CollectionMap*> collections_;
+};
+
+}  // namespace azimuth::engine

@@ -1,0 +1,36 @@
+// Reads by key and by filter over a view: Get, Query, Count, and the choice of rows for a delete.
+//
+// Thread safety: any number of threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/deadline.h"
+#include "engine/core.h"
+#include "engine/query/request.h"
+
+namespace azimuth::engine {
+
+// As the functions of Database of the same names.
+absl::StatusOr<GetResult> Get(const Core& core, std::string_view collection,
+                              std::span<const Key> keys, const Projection& projection,
+                              const CancelToken& cancel);
+absl::StatusOr<QueryResult> Query(const Core& core, std::string_view collection,
+                                  const FilterText& filter, uint32_t limit,
+                                  const Projection& projection, const CancelToken& cancel);
+absl::StatusOr<CountResult> Count(const Core& core, std::string_view collection,
+                                  const FilterText& filter, const CancelToken& cancel);
+
+// Keys and row ids of the rows that match at one sequence number.
+struct MatchingRows {
+  std::vector<Key> keys;
+  std::vector<RowId> rows;
+};
+absl::StatusOr<MatchingRows> FindMatching(const Core& core, const Collection& collection,
+                                          const FilterText& filter, const CancelToken& cancel);
+
+}  // namespace azimuth::engine

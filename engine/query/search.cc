@@ -1,0 +1,229 @@
+#include "engine/query/search.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/limits.h"
+#include "engine/query/fetch.h"
+#include "engine/query/matches.h"
+#include "engine/query/plan.h"
+#include "engine/segment/metric.h"
+#include "engine/write/validate.h"
+#include "index/distance/distance.h"
+
+namespace azimuth::engine {
+namespace {
+
+constexpr uint32_t kEfDefaultMin = 64;
+
+// A hit before its fields are fetched.
+struct Candidate {
+  float distance;
+  RowRef row;
+};
+
+bool CandidateBefore(const Candidate& a, const Candidate& b) {
+  if (a.distance != b.distance) return a.distance < b.distance;
+  return a.row.segment->key(a.row.position) < b.row.segment->key(b.row.position);
+}
+
+absl::Status CheckSpec(const SearchSpec& spec) {
+  if (spec.limit < 1 || spec.limit > kLimitMax) {
+    return InvalidArgument("limit: %d; allowed are 1 to %d", spec.limit, kLimitMax);
+  }
+  if (spec.ef.has_value() && (*spec.ef < 1 || *spec.ef > kEfMax)) {
+    return InvalidArgument("ef: %d; allowed are 1 to %d", *spec.ef, kEfMax);
+  }
+  if (spec.ef.has_value() && spec.exact) {
+    return absl::InvalidArgumentError("ef and exact: at most one of the two is allowed");
+  }
+  return absl::OkStatus();
+}
+
+// The queries as vectors of the field, of unit length for cosine.
+absl::StatusOr<std::vector<std::vector<float>>> PrepareQueries(const VectorFieldDef& field,
+                                                               std::span<const float> queries,
+                                                               uint32_t limit) {
+  if (queries.empty() || queries.size() % field.dim != 0) {
+    return InvalidArgument("query: %d floats; expected %d dimensions%s", queries.size(), field.dim,
+                           queries.size() > field.dim ? " for each query" : "");
+  }
+  const size_t count = queries.size() / field.dim;
+  if (count > kQueriesMax || count * limit > kQueriesTimesLimitMax) {
+    return InvalidArgument(
+        "queries: %d with limit %d; allowed are %d queries, and %d queries x limit", count, limit,
+        kQueriesMax, kQueriesTimesLimitMax);
+  }
+  std::vector<std::vector<float>> prepared(count);
+  for (size_t i = 0; i < count; ++i) {
+    const auto query = queries.subspan(i * field.dim, field.dim);
+    AZ_RETURN_IF_ERROR(CheckVector(field, query, count == 1 ? "query" : absl::StrFormat("queries[%d]", i)));
+    prepared[i].assign(query.begin(), query.end());
+    if (field.metric == Metric::kCosine) index::NormalizeL2(prepared[i]);
+  }
+  return prepared;
+}
+
+// Search of one vector field of one view for one or more queries.
+class Searcher final {
+ public:
+  Searcher(Core& core, const Collection& collection, size_t slot, const SearchSpec& spec,
+           const CancelToken& cancel)
+      : core_(core),
+        collection_(collection),
+        slot_(slot),
+        spec_(spec),
+        ef_(std::max<uint64_t>(spec.limit,
+                               spec.ef.value_or(std::max(kEfDefaultMin, 2 * spec.limit)))),
+        cancel_(cancel),
+        scratch_(core.scratch.Take()) {}
+  ~Searcher() { core_.scratch.Give(std::move(scratch_)); }
+  Searcher(const Searcher&) = delete;
+  Searcher& operator=(const Searcher&) = delete;
+
+  // Adds the nearest rows of one segment to `found`, and what it cost to `work`.
+  absl::Status SearchSegment(const Segment& segment, const Matches& matches, const float* query,
+                             std::vector<Candidate>& found, SearchWork& work) {
+    const uint64_t vectors = segment.VectorCount(slot_);
+    const SegmentPlan plan = PlanSegment({.rows = vectors,
+                                          .matches = std::min(matches.count, vectors),
+                                          .ef = ef_,
+                                          .has_graph = segment.HasGraph(slot_),
+                                          .exact = spec_.exact});
+    bool by_graph = plan.by_graph;
+    if (by_graph) {
+      AZ_ASSIGN_OR_RETURN(by_graph, WalkSegment(segment, matches, plan, query, work));
+    }
+    if (!by_graph) {
+      top_.Reset(spec_.limit, &segment);
+      AZ_ASSIGN_OR_RETURN(const uint64_t computed,
+                          segment.Scan(slot_, query, matches.limit, matches.admitted(), top_,
+                                       cancel_));
+      work.distances_computed += computed;
+    }
+    ++(by_graph ? work.segments_by_graph : work.segments_by_scan);
+    for (const index::Neighbor& neighbor : top_.Sorted()) {
+      // Only a damaged file leads past the end; it is found and set aside by its checksums.
+      if (neighbor.position >= segment.size()) {
+        return DataLoss("segment %d: a node leads to position %d of %d", Raw(segment.id()),
+                        neighbor.position, segment.size());
+      }
+      found.push_back({neighbor.distance, {&segment, neighbor.position}});
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // False if the walk does not stand: then a scan answers.
+  absl::StatusOr<bool> WalkSegment(const Segment& segment, const Matches& matches,
+                                   const SegmentPlan& plan, const float* query, SearchWork& work) {
+    top_.Reset(spec_.limit, &segment);
+    AZ_ASSIGN_OR_RETURN(
+        const index::GraphSearchResult walked,
+        segment.Walk(slot_, query, ef_, plan.distances_max, matches.admitted(), top_, *scratch_,
+                     cancel_));
+    work.distances_computed += walked.distances_computed;
+    // A graph need not reach every row; as many hits as rows match are promised.
+    const uint64_t owed = std::min<uint64_t>(
+        {spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
+    return !walked.abandoned && top_.size() >= owed;
+  }
+
+  Core& core_;
+  const Collection& collection_;
+  const size_t slot_;
+  const SearchSpec& spec_;
+  const uint64_t ef_;
+  const CancelToken& cancel_;
+  index::TopK top_;
+  std::unique_ptr<index::GraphScratch> scratch_;
+};
+
+SearchPath PathOf(const SearchWork& work) {
+  if (work.segments_by_graph == 0 && work.segments_by_scan == 0) return SearchPath::kNothing;
+  if (work.segments_by_graph == 0) return SearchPath::kScan;
+  return work.segments_by_scan == 0 ? SearchPath::kGraph : SearchPath::kMixed;
+}
+
+absl::Status FetchHits(const Core& core, const Collection& collection, const ViewRegistry::Pin& pin,
+                       const SearchSpec& spec, Metric metric, std::vector<std::vector<Candidate>>& found,
+                       SearchResult& result) {
+  std::vector<RowRef> rows;
+  for (auto& candidates : found) {
+    std::sort(candidates.begin(), candidates.end(), CandidateBefore);
+    candidates.resize(std::min<size_t>(candidates.size(), spec.limit));
+    for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
+  }
+  AZ_ASSIGN_OR_RETURN(auto records, FetchRows(core, collection, pin, rows, spec.projection));
+  size_t next = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    QueryHits& query = result.queries[i];
+    query.work.path = PathOf(query.work);
+    for (const Candidate& candidate : found[i]) {
+      query.hits.push_back({candidate.distance, ScoreOf(metric, candidate.distance),
+                            std::move(records[next++])});
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<const VectorFieldDef*> ChooseVectorField(const Schema& schema,
+                                                        std::string_view name) {
+  if (name.empty()) {
+    if (schema.vectors.size() == 1) return &schema.vectors.front();
+    return InvalidArgument("vector_field: must be named, the collection has %d vector fields",
+                           schema.vectors.size());
+  }
+  const VectorFieldDef* field = schema.FindVector(name);
+  if (field == nullptr) {
+    const auto closest = ClosestFieldName(schema, name);
+    return InvalidArgument(
+        "vector_field: there is no vector field %s%s", Quoted(name),
+        closest ? absl::StrFormat(" (did you mean %s?)", Quoted(*closest)) : std::string());
+  }
+  return field;
+}
+
+absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
+                                    std::span<const float> queries, const SearchSpec& spec,
+                                    const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(cancel.Check());
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, pin));
+  const Schema& schema = collection->schema;
+  AZ_ASSIGN_OR_RETURN(const VectorFieldDef* field, ChooseVectorField(schema, spec.vector_field));
+  AZ_RETURN_IF_ERROR(CheckSpec(spec));
+  AZ_RETURN_IF_ERROR(CheckProjection(schema, spec.projection));
+  AZ_ASSIGN_OR_RETURN(const auto prepared, PrepareQueries(*field, queries, spec.limit));
+  AZ_ASSIGN_OR_RETURN(RequestFilter filter, RequestFilter::Compile(schema, spec.filter.text,
+                                                                   spec.filter.parameters));
+  SearchResult result;
+  result.as_of = pin.seq();
+  result.queries.resize(prepared.size());
+  std::vector<std::vector<Candidate>> found(prepared.size());
+  const auto slot = static_cast<size_t>(field - schema.vectors.data());
+  {
+    Searcher searcher(core, *collection, slot, spec, cancel);
+    for (const auto& segment : collection->segments().segments) {
+      AZ_RETURN_IF_ERROR(cancel.Check());
+      AZ_ASSIGN_OR_RETURN(const Matches matches,
+                          filter.Match(*segment, pin.seq(), collection->retired, cancel));
+      if (matches.count == 0) continue;
+      for (size_t i = 0; i < prepared.size(); ++i) {
+        SearchWork& work = result.queries[i].work;
+        if (!filter.always_true()) work.rows_matching += matches.count;
+        AZ_RETURN_IF_ERROR(
+            searcher.SearchSegment(*segment, matches, prepared[i].data(), found[i], work));
+      }
+    }
+  }
+  AZ_RETURN_IF_ERROR(FetchHits(core, *collection, pin, spec, field->metric, found, result));
+  result.warnings = filter.Warnings(schema);
+  return result;
+}
+
+}  // namespace azimuth::engine

@@ -1,0 +1,46 @@
+// Records as they come in and go out of the engine: the engine's own types, so that every wire
+// protocol is one more thin adapter.
+//
+// Thread safety: plain values. Views (string_view, span) in inputs belong to the caller and need only
+// live until the call that takes them returns.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/value.h"
+
+namespace azimuth::engine {
+
+struct FieldInput {
+  std::string_view name;
+  Value value;
+};
+
+struct VectorInput {
+  std::string_view name;
+  std::span<const float> values;
+};
+
+// One record to write, as a client gave it: nothing of it is checked yet. A field or vector that is
+// not named is absent.
+struct RecordInput {
+  Key key;
+  std::vector<FieldInput> fields;
+  std::vector<VectorInput> vectors;
+};
+
+// One record read.
+struct RecordOutput {
+  Key key;
+  Seq version{};  // The sequence number that wrote it.
+  ValueMap fields;
+  std::map<std::string, std::vector<float>> vectors;  // Only those asked for and present.
+};
+
+}  // namespace azimuth::engine

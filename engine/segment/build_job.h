@@ -1,0 +1,16 @@
+// Background work on segments: closed growing segments, and small sealed ones beside them, become one
+// sealed segment.
+//
+// Thread safety: any thread. One build at a time for each collection.
+#pragma once
+
+#include <memory>
+
+#include "engine/core.h"
+
+namespace azimuth::engine {
+
+// Lets a worker look whether `collection` has something to build, unless one already does.
+void ScheduleBuild(Core& core, const std::shared_ptr<Collection>& collection);
+
+}  // namespace azimuth::engine

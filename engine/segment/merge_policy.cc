@@ -1,0 +1,44 @@
+#include "engine/segment/merge_policy.h"
+
+namespace azimuth::engine {
+namespace {
+
+// Rebuilding pays once a quarter of the rows that a walk meets are dead.
+constexpr uint64_t kRetiredShareInverse = 4;
+
+uint64_t LiveRows(const MergeCandidate& segment) { return segment.rows - segment.retired_rows; }
+
+}  // namespace
+
+std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
+                                       const MergeLimits& limits) {
+  for (size_t i = 0; i < segments.size(); ++i) {
+    if (segments[i].state != SegmentState::kBuilding) continue;
+    MergeChoice choice{i, i};
+    uint64_t rows = 0;
+    while (choice.end < segments.size() &&
+           segments[choice.end].state == SegmentState::kBuilding) {
+      rows += LiveRows(segments[choice.end++]);
+    }
+    while (choice.begin > 0) {
+      const MergeCandidate& left = segments[choice.begin - 1];
+      if (left.state != SegmentState::kSealed || LiveRows(left) > rows ||
+          LiveRows(left) + rows > limits.segment_rows_max) {
+        break;
+      }
+      rows += LiveRows(left);
+      --choice.begin;
+    }
+    return choice;
+  }
+  for (size_t i = 0; i < segments.size(); ++i) {
+    const MergeCandidate& segment = segments[i];
+    if (segment.state == SegmentState::kSealed && segment.rows >= limits.vacuum_rows_min &&
+        segment.retired_rows * kRetiredShareInverse > segment.rows) {
+      return MergeChoice{i, i + 1};
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace azimuth::engine

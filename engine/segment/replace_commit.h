@@ -1,0 +1,52 @@
+// ReplaceCommit: some segments of a collection are replaced by others that answer for the same rows:
+// the publication of a build, or of rows read again in place of a bad file.
+//
+// One commit writes the catalog and removes dropped rows; its apply step sets the retirements that came
+// meanwhile and swaps the list. Files of replaced segments go when no reader can see them.
+// Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/segment/sealed.h"
+#include "engine/segment/segment_builder.h"
+#include "engine/write/commit_queue.h"
+
+namespace azimuth::engine {
+
+class ReplaceCommit final : public Commit {
+ public:
+  // `inputs` are adjacent in the list. `built` is what was written, if something was.
+  ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
+                std::vector<std::shared_ptr<Segment>> inputs,
+                std::vector<std::shared_ptr<Segment>> replacements, SegmentBuildOutput built)
+      : core_(core),
+        collection_(std::move(collection)),
+        inputs_(std::move(inputs)),
+        replacements_(std::move(replacements)),
+        built_(std::move(built)) {}
+
+  // Runs it through the queue.
+  absl::Status Publish();
+
+  bool alone() const override { return true; }
+  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
+  void Apply(Seq seq) override;
+
+  const std::vector<std::shared_ptr<Segment>>& replacements() const { return replacements_; }
+
+ private:
+  Core& core_;
+  const std::shared_ptr<Collection> collection_;
+  const std::vector<std::shared_ptr<Segment>> inputs_;
+  const std::vector<std::shared_ptr<Segment>> replacements_;
+  const SegmentBuildOutput built_;
+};
+
+// Sets the retired bits of `segment` from the map. Before it is published, or by the leader.
+void MarkRetiredRows(const RetiredMap& retired, Segment& segment);
+
+}  // namespace azimuth::engine

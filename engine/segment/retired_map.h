@@ -1,0 +1,46 @@
+// RetiredMap: the sequence number at which each row of a row store was retired (deleted or
+// replaced), by row id. Belongs to the row store and not to a segment, so that a merge has nothing to
+// carry over.
+//
+// Pages of 512 rows are allocated when the first row of one is retired; the directory grows by
+// doubling, and old directories live until the map dies (together less than the newest).
+// Thread safety: Retire by one thread at a time (the commit leader); RetiredAt from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace azimuth::engine {
+
+class RetiredMap final {
+ public:
+  RetiredMap() = default;
+  RetiredMap(const RetiredMap&) = delete;
+  RetiredMap& operator=(const RetiredMap&) = delete;
+
+  // kSeqMax if it is live.
+  Seq RetiredAt(RowId row) const;
+  void Retire(RowId row, Seq seq);
+
+ private:
+  static constexpr uint64_t kPageRows = 512;
+  struct Page {
+    std::atomic<uint64_t> retired_seq[kPageRows];  // 0: live. (No commit has sequence number 0.)
+  };
+  struct Directory {
+    explicit Directory(size_t n) : pages(n) {}
+    std::vector<std::atomic<Page*>> pages;
+  };
+
+  Page& PageFor(uint64_t page_index);
+
+  std::atomic<Directory*> directory_{nullptr};
+  std::vector<std::unique_ptr<Directory>> directories_;  // Touched by Retire only.
+  std::vector<std::unique_ptr<Page>> pages_;             // Touched by Retire only.
+};
+
+}  // namespace azimuth::engine

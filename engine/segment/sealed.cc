@@ -1,0 +1,235 @@
+#include "engine/segment/sealed.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "engine/segment/metric.h"
+#include "index/flat/scan.h"
+
+namespace azimuth::engine {
+
+using storage::SectionId;
+using storage::SectionKind;
+
+namespace {
+
+template <typename T>
+const T* Cast(std::span<const std::byte> bytes) {
+  return reinterpret_cast<const T*>(bytes.data());  // Sections are 4 KiB-aligned.
+}
+
+}  // namespace
+
+SealedSegment::SealedSegment(std::unique_ptr<storage::SegmentFile> file, const Schema& schema)
+    : file_(std::move(file)),
+      schema_(schema),
+      size_(static_cast<uint32_t>(file_->header().row_count)),
+      vectors_(schema.vectors.size()),
+      retired_((file_->header().row_count + 63) / 64) {}
+
+absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
+    const std::string& path, const Schema& schema, const storage::SegmentEntry& entry,
+    uint64_t incarnation) {
+  AZ_ASSIGN_OR_RETURN(auto file, storage::SegmentFile::Open(path));
+  const storage::SegmentHeader& header = file->header();
+  if (header.id != entry.id || header.row_store != entry.row_store ||
+      header.incarnation != incarnation) {
+    return DataLoss("%s: belongs to segment %d of row store %d, incarnation %016x", path,
+                    Raw(header.id), Raw(header.row_store), header.incarnation);
+  }
+  if (header.row_count != entry.row_count || header.first_row != entry.rows.first ||
+      header.end_row != entry.rows.end || header.row_count > UINT32_MAX) {
+    return DataLoss("%s: its rows are not those that the catalog names", path);
+  }
+  std::shared_ptr<SealedSegment> segment(new SealedSegment(std::move(file), schema));
+  if (const absl::Status status = segment->OpenColumns(); !status.ok()) {
+    return AtPlace(path, status);
+  }
+  for (size_t slot = 0; slot < schema.vectors.size(); ++slot) {
+    if (const absl::Status status = segment->OpenVectors(slot); !status.ok()) {
+      return AtPlace(path, status);
+    }
+  }
+  return segment;
+}
+
+absl::Status SealedSegment::OpenColumns() {
+  AZ_ASSIGN_OR_RETURN(const auto row_ids,
+                      file_->Require({SectionKind::kRowIds, {}, {}}, uint64_t{size_} * 8));
+  AZ_ASSIGN_OR_RETURN(const auto seqs,
+                      file_->Require({SectionKind::kInsertSeqs, {}, {}}, uint64_t{size_} * 8));
+  row_ids_ = Cast<uint64_t>(row_ids);
+  insert_seqs_ = Cast<uint64_t>(seqs);
+  AZ_ASSIGN_OR_RETURN(const auto keys, file_->Require({SectionKind::kKeys, {}, {}}, std::nullopt));
+  AZ_ASSIGN_OR_RETURN(keys_, index::ColumnReader::Open(keys));
+  for (const SectionId& id : file_->Sections()) {
+    if (id.kind != SectionKind::kFieldColumn && id.kind != SectionKind::kDynamicColumn) continue;
+    AZ_ASSIGN_OR_RETURN(const auto bytes, file_->Require(id, std::nullopt));
+    AZ_ASSIGN_OR_RETURN(const auto column, index::ColumnReader::Open(bytes));
+    if (id.kind == SectionKind::kFieldColumn) {
+      fields_[Raw(id.field)] = column;
+    } else {
+      paths_[id.name] = column;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::OpenVectors(size_t slot) {
+  const VectorFieldDef& field = schema_.vectors[slot];
+  VectorSection& section = vectors_[slot];
+  AZ_ASSIGN_OR_RETURN(
+      const auto positions,
+      file_->Require({SectionKind::kNodePositions, field.id, {}}, std::nullopt));
+  if (positions.size() % 4 != 0 || positions.size() / 4 > size_) {
+    return DataLoss("vectors of field %d: %d bytes of node positions for %d rows", Raw(field.id),
+                    positions.size(), size_);
+  }
+  section.node_count = static_cast<uint32_t>(positions.size() / 4);
+  section.node_positions = Cast<uint32_t>(positions);
+  AZ_ASSIGN_OR_RETURN(const auto values,
+                      file_->Require({SectionKind::kVectors, field.id, {}},
+                                     uint64_t{section.node_count} * field.dim * sizeof(float)));
+  section.base = Cast<float>(values);
+  if (const auto graph = file_->Find({SectionKind::kGraph, field.id, {}})) {
+    AZ_ASSIGN_OR_RETURN(section.graph, index::FrozenGraph::Open(*graph));
+    if (section.graph.node_count() != section.node_count) {
+      return DataLoss("graph of field %d: %d nodes for %d vectors", Raw(field.id),
+                      section.graph.node_count(), section.node_count);
+    }
+    section.has_graph = true;
+  }
+  return absl::OkStatus();
+}
+
+KeyView SealedSegment::key(uint32_t position) const {
+  index::ScalarView view;
+  keys_.Read(position, 1, &view);
+  if (view.kind == ValueKind::kString) return {true, 0, view.text};
+  return {false, view.int64, {}};
+}
+
+const index::ColumnReader* SealedSegment::FindColumn(const FilterField& field) const {
+  switch (field.source) {
+    case FilterField::Source::kKey:
+      return &keys_;
+    case FilterField::Source::kDeclared: {
+      const auto it = fields_.find(Raw(field.id));
+      return it == fields_.end() ? nullptr : &it->second;
+    }
+    case FilterField::Source::kDynamic: {
+      const auto it = paths_.find(std::string_view(field.path));
+      return it == paths_.end() ? nullptr : &it->second;
+    }
+  }
+  return nullptr;
+}
+
+void SealedSegment::ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
+                                index::ScalarView* out) const {
+  if (const index::ColumnReader* column = FindColumn(field)) {
+    column->Read(first, count, out);
+  } else {
+    std::fill_n(out, count, index::ScalarView{});
+  }
+}
+
+void SealedSegment::ExportScalars(std::span<const uint32_t> positions, uint32_t base,
+                                  ColumnSetWriter& out) const {
+  const auto copy = [&](const index::ColumnReader& column, auto&& append) {
+    index::ScalarView view;
+    for (size_t i = 0; i < positions.size(); ++i) {
+      column.Read(positions[i], 1, &view);
+      if (view.kind != ValueKind::kMissing) append(base + static_cast<uint32_t>(i), view);
+    }
+  };
+  for (const auto& [id, column] : fields_) {
+    copy(column, [&, field = FieldId{id}](uint32_t at, const index::ScalarView& view) {
+      out.AppendField(field, at, view);
+    });
+  }
+  for (const auto& entry : paths_) {
+    copy(entry.second, [&](uint32_t at, const index::ScalarView& view) {
+      out.AppendPath(entry.first, at, view);
+    });
+  }
+}
+
+std::vector<const float*> SealedSegment::ExportVectors(
+    size_t vector_slot, std::span<const uint32_t> positions) const {
+  const VectorSection& section = vectors_[vector_slot];
+  const size_t dim = schema_.vectors[vector_slot].dim;
+  std::vector<const float*> by_position(size_, nullptr);
+  for (uint32_t node = 0; node < section.node_count; ++node) {
+    const uint32_t position = section.node_positions[node];
+    if (position < size_) by_position[position] = section.base + node * dim;
+  }
+  std::vector<const float*> result;
+  result.reserve(positions.size());
+  for (const uint32_t position : positions) result.push_back(by_position[position]);
+  return result;
+}
+
+absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* query,
+                                             [[maybe_unused]] uint32_t limit,
+                                             const index::Bitset* admitted, index::TopK& top,
+                                             const CancelToken& cancel) const {
+  const VectorSection& section = vectors_[vector_slot];
+  const VectorFieldDef& field = schema_.vectors[vector_slot];
+  AZ_DCHECK(admitted != nullptr || limit == size_);
+  index::ScanOptions options;
+  options.admitted = admitted;
+  options.row_to_position = section.node_positions;
+  return index::ScanRows(index::KernelsFor(ToIndexMetric(field.metric)), query, section.base,
+                         field.dim, field.dim, section.node_count, options, top, cancel);
+}
+
+absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(
+    size_t vector_slot, const float* query, size_t ef, uint64_t distances_max,
+    const index::Bitset* admitted, index::TopK& top, index::GraphScratch& scratch,
+    const CancelToken& cancel) const {
+  const VectorSection& section = vectors_[vector_slot];
+  const VectorFieldDef& field = schema_.vectors[vector_slot];
+  index::GraphSearchOptions options;
+  options.ef = ef;
+  options.admitted = admitted;
+  options.node_to_position = section.node_positions;
+  options.distances_max = distances_max;
+  return index::SearchGraph(section.graph, {section.base, field.dim, field.dim},
+                            index::KernelsFor(ToIndexMetric(field.metric)), query, options, top,
+                            scratch, cancel);
+}
+
+absl::Status SealedSegment::Verify() const {
+  AZ_RETURN_IF_ERROR(file_->VerifySections());
+  for (uint32_t i = 0; i < size_; ++i) {
+    const bool in_range = RowId{row_ids_[i]} >= rows().first && RowId{row_ids_[i]} < rows().end;
+    if (!in_range || (i > 0 && row_ids_[i] <= row_ids_[i - 1])) {
+      return DataLoss("segment %d: row id %d at position %d is out of order", Raw(id()),
+                      row_ids_[i], i);
+    }
+  }
+  for (const VectorSection& section : vectors_) {
+    for (uint32_t node = 0; node < section.node_count; ++node) {
+      if (section.node_positions[node] >= size_) {
+        return DataLoss("segment %d: node %d leads to position %d of %d", Raw(id()), node,
+                        section.node_positions[node], size_);
+      }
+    }
+    if (section.has_graph) AZ_RETURN_IF_ERROR(section.graph.Verify());
+  }
+  return absl::OkStatus();
+}
+
+void SealedSegment::MarkRetired(uint32_t position) {
+  const uint64_t bit = uint64_t{1} << (position % 64);
+  if ((retired_[position / 64].fetch_or(bit, std::memory_order_acq_rel) & bit) == 0) {
+    retired_count_.fetch_add(1, std::memory_order_acq_rel);
+  }
+}
+
+}  // namespace azimuth::engine

@@ -1,0 +1,94 @@
+// SealedSegment: an immutable segment, read through a mapping of its file: rows, columns, vectors and
+// graphs. What the sections hold: docs/FORMATS.md, "Segment sections".
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/strings.h"
+#include "engine/schema.h"
+#include "engine/segment/segment.h"
+#include "index/column/column.h"
+#include "index/graph/frozen_graph.h"
+#include "storage/segment_file.h"
+
+namespace azimuth::engine {
+
+class SealedSegment final : public Segment {
+ public:
+  // Maps and checks the file in O(sections), not in O(rows). `schema` must outlive the segment.
+  // Errors: those of SegmentFile::Open; DataLoss if a section that the schema needs is missing or has
+  // the wrong size, or if the file belongs to another row store or incarnation.
+  static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
+                                                             const Schema& schema,
+                                                             const storage::SegmentEntry& entry,
+                                                             uint64_t incarnation);
+
+  SegmentState state() const override { return SegmentState::kSealed; }
+  SegmentId id() const override { return file_->header().id; }
+  uint64_t file_bytes() const override { return file_->file_bytes(); }
+  uint64_t memory_bytes() const override { return sizeof(*this) + retired_.size() * 8; }
+  storage::RowRange rows() const override {
+    return {file_->header().first_row, file_->header().end_row};
+  }
+  uint32_t size() const override { return size_; }
+  RowId row_id(uint32_t position) const override { return RowId{row_ids_[position]}; }
+  Seq insert_seq(uint32_t position) const override { return Seq{insert_seqs_[position]}; }
+  KeyView key(uint32_t position) const override;
+  void ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
+                   index::ScalarView* out) const override;
+  void ExportScalars(std::span<const uint32_t> positions, uint32_t base,
+                     ColumnSetWriter& out) const override;
+  std::vector<const float*> ExportVectors(size_t vector_slot,
+                                          std::span<const uint32_t> positions) const override;
+  bool HasGraph(size_t vector_slot) const override { return vectors_[vector_slot].has_graph; }
+  uint32_t VectorCount(size_t vector_slot) const override {
+    return vectors_[vector_slot].node_count;
+  }
+  absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
+                                const index::Bitset* admitted, index::TopK& top,
+                                const CancelToken& cancel) const override;
+  absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
+                                                uint64_t distances_max,
+                                                const index::Bitset* admitted, index::TopK& top,
+                                                index::GraphScratch& scratch,
+                                                const CancelToken& cancel) const override;
+  // Checksums of all sections, order of row ids, node maps and graphs.
+  absl::Status Verify() const override;
+  void MarkRetired(uint32_t position) override;
+  uint64_t RetiredWord(size_t i) const override {
+    return retired_[i].load(std::memory_order_acquire);
+  }
+
+ private:
+  struct VectorSection {
+    uint32_t node_count = 0;
+    const float* base = nullptr;
+    const uint32_t* node_positions = nullptr;  // Checked below size_ before use.
+    bool has_graph = false;
+    index::FrozenGraph graph;
+  };
+
+  SealedSegment(std::unique_ptr<storage::SegmentFile> file, const Schema& schema);
+  absl::Status OpenVectors(size_t slot);
+  absl::Status OpenColumns();
+  const index::ColumnReader* FindColumn(const FilterField& field) const;
+
+  const std::unique_ptr<storage::SegmentFile> file_;
+  const Schema& schema_;
+  uint32_t size_ = 0;
+  const uint64_t* row_ids_ = nullptr;
+  const uint64_t* insert_seqs_ = nullptr;
+  index::ColumnReader keys_;
+  absl::flat_hash_map<uint32_t, index::ColumnReader> fields_;  // By field id.
+  StringMap<index::ColumnReader> paths_;
+  std::vector<VectorSection> vectors_;
+  std::vector<std::atomic<uint64_t>> retired_;
+};
+
+}  // namespace azimuth::engine

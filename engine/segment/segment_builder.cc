@@ -1,0 +1,193 @@
+#include "engine/segment/segment_builder.h"
+
+#include <numeric>
+#include <utility>
+
+#include "base/failpoint.h"
+#include "base/status.h"
+#include "engine/segment/metric.h"
+#include "index/column/column.h"
+#include "index/graph/frozen_graph.h"
+#include "storage/segment_file.h"
+
+namespace azimuth::engine {
+
+using storage::SectionId;
+using storage::SectionKind;
+
+namespace {
+
+// The rows that go into the file, in order, and where they come from.
+struct Rows {
+  struct Part {
+    const Segment* segment;
+    std::vector<uint32_t> positions;  // Ascending.
+    uint32_t base;                    // Position of the first in the new segment.
+  };
+  std::vector<Part> parts;
+  std::vector<uint64_t> row_ids;
+  std::vector<uint64_t> insert_seqs;
+  std::vector<RowId> dropped;
+};
+
+absl::StatusOr<Rows> Gather(const SegmentBuildInput& input, const CancelToken& cancel) {
+  Rows rows;
+  for (const auto& segment : input.segments) {
+    AZ_RETURN_IF_ERROR(cancel.Check());
+    AZ_RETURN_IF_ERROR(segment->Verify());
+    Rows::Part part{segment.get(), {}, static_cast<uint32_t>(rows.row_ids.size())};
+    for (uint32_t position = 0, n = segment->size(); position < n; ++position) {
+      const RowId row = segment->row_id(position);
+      const bool retired = (segment->RetiredWord(position / 64) >> (position % 64) & 1) != 0;
+      if (retired && input.retired.RetiredAt(row) <= input.horizon) {
+        rows.dropped.push_back(row);
+        continue;
+      }
+      part.positions.push_back(position);
+      rows.row_ids.push_back(Raw(row));
+      rows.insert_seqs.push_back(Raw(segment->insert_seq(position)));
+    }
+    rows.parts.push_back(std::move(part));
+  }
+  return rows;
+}
+
+template <typename T>
+absl::Status WriteArray(storage::SegmentWriter& writer, const SectionId& id,
+                        const std::vector<T>& values) {
+  AZ_RETURN_IF_ERROR(writer.BeginSection(id));
+  return writer.Append(std::as_bytes(std::span(values)));
+}
+
+absl::Status WriteBytes(storage::SegmentWriter& writer, const SectionId& id,
+                        const std::string& bytes) {
+  AZ_RETURN_IF_ERROR(writer.BeginSection(id));
+  return writer.Append(std::as_bytes(std::span(bytes)));
+}
+
+std::string KeyColumn(const Rows& rows) {
+  index::ColumnWriter writer;
+  for (const Rows::Part& part : rows.parts) {
+    uint32_t at = part.base;
+    for (const uint32_t position : part.positions) {
+      const KeyView key = part.segment->key(position);
+      index::ScalarView view;
+      view.kind = key.is_string ? ValueKind::kString : ValueKind::kInt64;
+      view.int64 = key.number;
+      view.text = key.text;
+      writer.Append(at++, view);
+    }
+  }
+  return writer.Finish(static_cast<uint32_t>(rows.row_ids.size()));
+}
+
+absl::Status WriteScalars(storage::SegmentWriter& writer, const Rows& rows) {
+  const auto row_count = static_cast<uint32_t>(rows.row_ids.size());
+  AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kRowIds, {}, {}}, rows.row_ids));
+  AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kInsertSeqs, {}, {}}, rows.insert_seqs));
+  AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kKeys, {}, {}}, KeyColumn(rows)));
+  // Every row stands in the default partition today: one run that begins at position 0.
+  const std::vector<uint32_t> partitions = {Raw(kDefaultPartition), 0};
+  AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kPartitions, {}, {}}, partitions));
+  ColumnSetWriter columns;
+  for (const Rows::Part& part : rows.parts) {
+    part.segment->ExportScalars(part.positions, part.base, columns);
+  }
+  for (const auto& [field, column] : columns.fields()) {
+    AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kFieldColumn, field, {}},
+                                  column.writer.Finish(row_count)));
+  }
+  for (const auto& [path, column] : columns.paths()) {
+    AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kDynamicColumn, {}, path},
+                                  column.writer.Finish(row_count)));
+  }
+  return absl::OkStatus();
+}
+
+bool WantsGraph(const VectorFieldDef& field, size_t vectors, uint32_t graph_rows_min) {
+  switch (field.index.kind) {
+    case IndexKind::kAuto:
+      return vectors >= graph_rows_min;
+    case IndexKind::kFlat:
+      return false;
+    case IndexKind::kHnsw:
+      return vectors > 0;
+  }
+  return false;
+}
+
+absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInput& input,
+                          const Rows& rows, size_t slot, const index::ParallelFor& parallel,
+                          const CancelToken& cancel) {
+  const VectorFieldDef& field = input.schema.vectors[slot];
+  std::vector<const float*> vectors;
+  std::vector<uint32_t> positions;
+  for (const Rows::Part& part : rows.parts) {
+    const auto pointers = part.segment->ExportVectors(slot, part.positions);
+    for (size_t i = 0; i < pointers.size(); ++i) {
+      if (pointers[i] == nullptr) continue;
+      vectors.push_back(pointers[i]);
+      positions.push_back(part.base + static_cast<uint32_t>(i));
+    }
+  }
+  std::vector<uint32_t> order(vectors.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (WantsGraph(field, vectors.size(), input.graph_rows_min)) {
+    index::HnswBuildOptions options;
+    options.metric = ToIndexMetric(field.metric);
+    options.dim = field.dim;
+    options.m = field.index.m;
+    options.ef_construction = field.index.ef_construction;
+    options.seed = Raw(input.id);
+    AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
+                        index::BuildHnsw(vectors, options, parallel, cancel));
+    order = index::BreadthFirstOrder(graph);
+    AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kGraph, field.id, {}},
+                                  index::FreezeGraph(graph, order)));
+  }
+  std::vector<uint32_t> node_positions(order.size());
+  for (size_t node = 0; node < order.size(); ++node) node_positions[node] = positions[order[node]];
+  AZ_RETURN_IF_ERROR(
+      WriteArray(writer, {SectionKind::kNodePositions, field.id, {}}, node_positions));
+  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kVectors, field.id, {}}));
+  for (const uint32_t node : order) {
+    AZ_RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(vectors[node], field.dim))));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
+                                                const index::ParallelFor& parallel,
+                                                const CancelToken& cancel) {
+  AZ_FAILPOINT(kSegmentBeforeBuild);
+  SegmentBuildOutput output;
+  AZ_ASSIGN_OR_RETURN(Rows rows, Gather(input, cancel));
+  output.dropped = std::move(rows.dropped);
+  if (rows.row_ids.empty()) return output;
+
+  storage::SegmentHeader header;
+  header.id = input.id;
+  header.row_store = input.row_store;
+  header.incarnation = input.incarnation;
+  header.row_count = rows.row_ids.size();
+  header.max_insert_seq = Seq{rows.insert_seqs.back()};
+  header.first_row = input.segments.front()->rows().first;
+  header.end_row = input.segments.back()->rows().end;
+  AZ_ASSIGN_OR_RETURN(const auto writer, storage::SegmentWriter::Create(input.path, header));
+  AZ_RETURN_IF_ERROR(WriteScalars(*writer, rows));
+  for (size_t slot = 0; slot < input.schema.vectors.size(); ++slot) {
+    AZ_RETURN_IF_ERROR(WriteVectors(*writer, input, rows, slot, parallel, cancel));
+  }
+  storage::SegmentEntry entry;
+  entry.id = input.id;
+  entry.row_store = input.row_store;
+  entry.rows = {header.first_row, header.end_row};
+  entry.row_count = header.row_count;
+  AZ_ASSIGN_OR_RETURN(entry.file_bytes, writer->Finish());
+  output.entry = entry;
+  return output;
+}
+
+}  // namespace azimuth::engine

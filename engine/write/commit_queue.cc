@@ -1,0 +1,139 @@
+#include "engine/write/commit_queue.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/failpoint.h"
+#include "base/logging.h"
+#include "base/status.h"
+
+namespace azimuth::engine {
+namespace {
+
+constexpr size_t kGroupCommitsMax = 256;
+constexpr size_t kGroupBytesMax = size_t{16} << 20;
+
+absl::Status SyncedCommit(storage::Store& store, storage::CommitBatch& batch) {
+  AZ_RETURN_IF_ERROR(store.Commit(batch, /*sync=*/true));
+  AZ_FAILPOINT(kCommitAfterLog);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(cancel.Check());
+  Waiter waiter;
+  waiter.commit = &commit;
+  std::vector<Waiter*> group;
+  mu_.Lock();
+  waiters_.push_back(&waiter);
+  const absl::Status turn = WaitForTurn(waiter, cancel);
+  if (turn.ok() && !waiter.done) {
+    leading_ = true;
+    group = TakeGroup();
+  }
+  mu_.Unlock();
+  if (!turn.ok()) return turn;
+  if (!group.empty()) {
+    Lead(group);
+    mu_.Lock();
+    leading_ = false;
+    for (Waiter* member : group) {
+      AZ_CHECK(waiters_.front() == member);
+      waiters_.pop_front();
+      member->done = true;
+      if (member != &waiter) member->wake.NotifyOne();
+    }
+    if (!waiters_.empty()) waiters_.front()->wake.NotifyOne();
+    mu_.Unlock();
+  }
+  if (!waiter.status.ok()) return waiter.status;
+  return waiter.seq;
+}
+
+// Returns OK when the waiter is done or is to lead.
+absl::Status CommitQueue::WaitForTurn(Waiter& waiter, const CancelToken& cancel) {
+  while (!waiter.done && (leading_ || waiters_.front() != &waiter)) {
+    if (cancel.deadline() == CancelToken::TimePoint::max() || waiter.taken) {
+      waiter.wake.Wait(mu_);
+    } else if (!waiter.wake.WaitUntil(mu_, cancel.deadline()) && !waiter.taken && !waiter.done) {
+      const bool was_front = waiters_.front() == &waiter;
+      waiters_.erase(std::find(waiters_.begin(), waiters_.end(), &waiter));
+      if (was_front && !leading_ && !waiters_.empty()) waiters_.front()->wake.NotifyOne();
+      return absl::DeadlineExceededError(
+          "the deadline passed while the write waited for its turn; outcome: not_applied");
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {
+  std::vector<Waiter*> group;
+  size_t bytes = 0;
+  for (Waiter* waiter : waiters_) {
+    const bool fits = group.empty() ||
+                      (group.size() < kGroupCommitsMax && !waiter->commit->alone() &&
+                       !group.front()->commit->alone() &&
+                       bytes + waiter->commit->byte_size() <= kGroupBytesMax);
+    if (!fits) break;
+    bytes += waiter->commit->byte_size();
+    waiter->taken = true;
+    group.push_back(waiter);
+  }
+  return group;
+}
+
+void CommitQueue::Lead(const std::vector<Waiter*>& group) {
+  storage::CommitBatch batch;
+  GroupOverlay overlay;
+  bool any_change = false;
+  for (Waiter* waiter : group) {
+    ResolveContext context{store_, overlay, batch, Seq{last_seq_ + 1}};
+    const absl::StatusOr<bool> changes = waiter->commit->Resolve(context);
+    if (!changes.ok()) {
+      waiter->status = changes.status();
+    } else if (*changes) {
+      waiter->seq = Seq{++last_seq_};
+      any_change = true;
+    }
+  }
+  if (any_change) {
+    batch.PutAppliedSeq(Seq{last_seq_});
+    if (const absl::Status status = AppendToLog(batch); !status.ok()) {
+      for (Waiter* waiter : group) {
+        if (waiter->status.ok()) waiter->status = status;
+      }
+      return;
+    }
+  }
+  for (Waiter* waiter : group) {
+    if (waiter->status.ok()) waiter->commit->Apply(waiter->seq);
+  }
+  if (any_change) views_.Publish(Seq{last_seq_}, store_.TakeSnapshot());
+  for (Waiter* waiter : group) {
+    if (waiter->seq == kSeqZero) waiter->seq = views_.published();
+  }
+#ifdef AZ_FAILPOINTS_ENABLED
+  static_cast<void>(VisitFailpoint(Failpoint::kCommitAfterApply));
+#endif
+  views_.Collect();
+}
+
+absl::Status CommitQueue::AppendToLog(storage::CommitBatch& batch) {
+  if (read_only()) {
+    return absl::FailedPreconditionError(
+        "the store is read-only since a write to its log failed; restart the server");
+  }
+  AZ_FAILPOINT(kCommitBeforeLog);
+  const absl::Status status = SyncedCommit(store_, batch);
+  if (status.ok() || status.code() == absl::StatusCode::kResourceExhausted) return status;
+  read_only_.store(true, std::memory_order_release);
+  LogError("the write-ahead log failed; the store is read-only: %s",
+           std::string(status.message()));
+  return absl::UnavailableError(
+      absl::StrCat("the write-ahead log failed; outcome: unknown, an upsert is safe to repeat: ",
+                   status.message()));
+}
+
+}  // namespace azimuth::engine

@@ -1,0 +1,102 @@
+// CommitQueue: the one order of all changes of the store, and the group commit.
+//
+// Waiters line up; the first becomes leader, takes those behind it along up to a cap, and for all of
+// them: resolves one after the other (3), writes one batch with one sync (4), applies to memory and
+// publishes the sequence number (5). The numbers are the steps of the write path in
+// docs/ARCHITECTURE.md; 3 to 5 are where a replicated log can stand.
+// Source: the writer queue of LevelDB, with resolution by the leader.
+//
+// Thread safety: Run from any number of threads.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "base/value.h"
+#include "engine/views.h"
+#include "storage/store.h"
+
+namespace azimuth::engine {
+
+// What earlier commits of a group have decided and the store does not have yet.
+struct GroupOverlay {
+  // Of a key: its entry, or nullopt when it is deleted.
+  absl::flat_hash_map<std::pair<RowStoreId, Key>, std::optional<storage::KeyEntry>> keys;
+  // Live rows of a row store.
+  absl::flat_hash_map<RowStoreId, uint64_t> live_rows;
+};
+
+struct ResolveContext {
+  const storage::Store& store;
+  GroupOverlay& overlay;
+  storage::CommitBatch& batch;
+  Seq seq;  // Of this commit, if it changes anything.
+};
+
+// One change, as it goes through the queue.
+class Commit {
+ public:
+  virtual ~Commit() = default;
+  // True if it must be a group of its own (changes of the catalog).
+  virtual bool alone() const { return false; }
+  // About what it adds to the log, for the cap of a group.
+  virtual size_t byte_size() const { return 0; }
+  // Step 3, by the leader. Decides against store and overlay, then adds to batch and overlay. On an
+  // error it has added nothing, and it drops out alone. False: nothing to write (Apply still runs).
+  virtual absl::StatusOr<bool> Resolve(ResolveContext& context) = 0;
+  // Step 5, by the leader, after the log is synced. Cannot fail.
+  virtual void Apply(Seq seq) = 0;
+};
+
+class CommitQueue final {
+ public:
+  // `last` is the last number that was given out before.
+  CommitQueue(storage::Store& store, ViewRegistry& views, Seq last)
+      : store_(store), views_(views), last_seq_(Raw(last)) {}
+
+  // Takes `commit` through the steps; returns when it is synced and published, with its sequence
+  // number (that of the newest commit if it changed nothing). Errors: those of Resolve;
+  // DeadlineExceeded if the deadline passed before its turn (not applied); Unavailable if the log could
+  // not be written (outcome unknown; the store is read-only from then on), ResourceExhausted if the
+  // disk is full; FailedPrecondition when the store is read-only.
+  absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
+
+  bool read_only() const { return read_only_.load(std::memory_order_acquire); }
+
+ private:
+  struct Waiter {
+    Commit* commit = nullptr;
+    CondVar wake;
+    bool taken = false;
+    bool done = false;
+    absl::Status status;
+    Seq seq{};
+  };
+
+  absl::Status WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
+  std::vector<Waiter*> TakeGroup() AZ_REQUIRES(mu_);
+  // Steps 3 to 5 for a group; only the leader.
+  void Lead(const std::vector<Waiter*>& group);
+  // Step 4.
+  absl::Status AppendToLog(storage::CommitBatch& batch);
+
+  storage::Store& store_;
+  ViewRegistry& views_;
+  Mutex mu_;
+  std::deque<Waiter*> waiters_ AZ_GUARDED_BY(mu_);
+  bool leading_ AZ_GUARDED_BY(mu_) = false;
+  std::atomic<bool> read_only_{false};
+  uint64_t last_seq_;  // The last number given out. Touched by the leader only.
+};
+
+}  // namespace azimuth::engine

@@ -1,0 +1,69 @@
+// Create and drop of collections, and the closing of a growing segment, as commits.
+//
+// Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/core.h"
+#include "engine/schema.h"
+#include "engine/write/commit_queue.h"
+
+namespace azimuth::engine {
+
+class CreateCommit final : public Commit {
+ public:
+  // `schema` is validated and numbered.
+  CreateCommit(Core& core, std::string name, Schema schema, bool if_not_exists)
+      : core_(core),
+        name_(std::move(name)),
+        schema_(std::move(schema)),
+        if_not_exists_(if_not_exists) {}
+  bool alone() const override { return true; }
+  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
+  void Apply(Seq seq) override;
+
+  CollectionId id() const { return entry_.id; }
+  bool created() const { return created_; }
+
+ private:
+  Core& core_;
+  const std::string name_;
+  const Schema schema_;
+  const bool if_not_exists_;
+  storage::CollectionEntry entry_;
+  bool created_ = false;
+};
+
+class DropCommit final : public Commit {
+ public:
+  DropCommit(Core& core, std::string name, bool if_exists)
+      : core_(core), name_(std::move(name)), if_exists_(if_exists) {}
+  bool alone() const override { return true; }
+  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
+  void Apply(Seq seq) override;
+
+  bool dropped() const { return collection_ != nullptr; }
+
+ private:
+  Core& core_;
+  const std::string name_;
+  const bool if_exists_;
+  std::shared_ptr<Collection> collection_;
+};
+
+// Closes the growing segment of a collection, so that it is built. Writes nothing to the log.
+class CloseGrowingCommit final : public Commit {
+ public:
+  CloseGrowingCommit(Core& core, std::shared_ptr<Collection> collection)
+      : core_(core), collection_(std::move(collection)) {}
+  absl::StatusOr<bool> Resolve(ResolveContext&) override { return false; }
+  void Apply(Seq seq) override;
+
+ private:
+  Core& core_;
+  const std::shared_ptr<Collection> collection_;
+};
+
+}  // namespace azimuth::engine

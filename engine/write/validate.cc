@@ -1,0 +1,257 @@
+#include "engine/write/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "base/status.h"
+#include "base/strings.h"
+#include "engine/limits.h"
+#include "index/distance/distance.h"
+
+namespace azimuth::engine {
+namespace {
+
+// Depth, text and numbers of a value that is not declared.
+absl::Status CheckDynamicValue(const Value& value, int depth) {
+  if (depth > kValueDepthMax) {
+    return InvalidArgument("nested more than %d deep", kValueDepthMax);
+  }
+  switch (value.kind()) {
+    case ValueKind::kMissing:
+    case ValueKind::kNull:
+    case ValueKind::kBool:
+    case ValueKind::kInt64:
+      return absl::OkStatus();
+    case ValueKind::kDouble:
+      if (!std::isfinite(std::get<double>(value.data))) {
+        return InvalidArgument("a double must be finite");
+      }
+      return absl::OkStatus();
+    case ValueKind::kString:
+      if (!IsValidUtf8(std::get<std::string>(value.data))) {
+        return InvalidArgument("a string must be UTF-8");
+      }
+      return absl::OkStatus();
+    case ValueKind::kList:
+      for (const Value& item : std::get<ValueList>(value.data)) {
+        AZ_RETURN_IF_ERROR(CheckDynamicValue(item, depth + 1));
+      }
+      return absl::OkStatus();
+    case ValueKind::kMap:
+      for (const auto& [name, item] : std::get<ValueMap>(value.data)) {
+        if (!IsValidUtf8(name)) return InvalidArgument("a name must be UTF-8");
+        AZ_RETURN_IF_ERROR(CheckDynamicValue(item, depth + 1));
+      }
+      return absl::OkStatus();
+  }
+  return absl::InternalError("unknown kind of value");
+}
+
+absl::Status CheckDynamicName(std::string_view name) {
+  const bool bad = name.empty() || name.size() > kNameBytesMax || !IsValidUtf8(name) ||
+                   name == kKeyFieldName ||
+                   std::any_of(name.begin(), name.end(),
+                               [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+  if (!bad) return absl::OkStatus();
+  return InvalidArgument("a field name is 1 to %d bytes of UTF-8 without control characters, and not %s",
+                         kNameBytesMax, Quoted(kKeyFieldName));
+}
+
+// `value` as a value of the declared type.
+absl::StatusOr<Value> FitToType(const FieldDef& field, Value value) {
+  const auto wrong = [&] {
+    return InvalidArgument("expected %s, got %s", std::string(FieldTypeName(field.type)),
+                           std::string(ValueKindName(value.kind())));
+  };
+  if (value.is_null()) {
+    if (!field.nullable) return InvalidArgument("null, but the field is not nullable");
+    return value;
+  }
+  AZ_RETURN_IF_ERROR(CheckDynamicValue(value, 0));
+  switch (field.type) {
+    case FieldType::kBool:
+      if (value.kind() != ValueKind::kBool) return wrong();
+      return value;
+    case FieldType::kInt64:
+      if (value.kind() != ValueKind::kInt64) return wrong();
+      return value;
+    case FieldType::kDouble: {
+      if (value.kind() == ValueKind::kDouble) return value;
+      if (value.kind() != ValueKind::kInt64) return wrong();
+      constexpr int64_t kExactMax = int64_t{1} << 53;
+      const int64_t number = std::get<int64_t>(value.data);
+      if (number > kExactMax || number < -kExactMax) {
+        return InvalidArgument("the integer %d is not exact as a double", number);
+      }
+      return Value{static_cast<double>(number)};
+    }
+    case FieldType::kString:
+      if (value.kind() != ValueKind::kString) return wrong();
+      return value;
+  }
+  return absl::InternalError("unknown field type");
+}
+
+// Puts the scalar fields of one record into `row`.
+absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs,
+                         storage::StoredRow& row) {
+  std::vector<std::pair<FieldId, Value>> declared;
+  for (FieldInput& input : inputs) {
+    const auto at = [&](const absl::Status& status) {
+      return AtPlace(absl::StrFormat("fields[%s]", Quoted(input.name)), status);
+    };
+    if (const FieldDef* field = schema.FindField(input.name)) {
+      absl::StatusOr<Value> value = FitToType(*field, std::move(input.value));
+      if (!value.ok()) return at(value.status());
+      declared.emplace_back(field->id, *std::move(value));
+      continue;
+    }
+    if (schema.FindVector(input.name) != nullptr) {
+      return at(InvalidArgument("is a vector field; give its value among the vectors"));
+    }
+    if (!schema.dynamic) {
+      const auto closest = ClosestFieldName(schema, input.name);
+      return at(InvalidArgument(
+          "unknown field%s, and the collection is not dynamic",
+          closest ? absl::StrFormat(" (did you mean %s?)", Quoted(*closest)) : std::string()));
+    }
+    absl::Status status = CheckDynamicName(input.name);
+    if (status.ok()) status = CheckDynamicValue(input.value, 0);
+    if (!status.ok()) return at(status);
+    if (!row.dynamic.emplace(input.name, std::move(input.value)).second) {
+      return at(InvalidArgument("given twice"));
+    }
+  }
+  for (const FieldDef& field : schema.fields) {
+    const auto given = std::find_if(declared.begin(), declared.end(),
+                                    [&](const auto& entry) { return entry.first == field.id; });
+    if (given != declared.end()) continue;
+    if (field.default_value.has_value()) {
+      declared.emplace_back(field.id, *field.default_value);
+    } else if (!field.nullable) {
+      return InvalidArgument("fields[%s]: missing; it is neither nullable nor has it a default",
+                             Quoted(field.name));
+    }
+  }
+  std::sort(declared.begin(), declared.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (size_t i = 1; i < declared.size(); ++i) {
+    if (declared[i].first == declared[i - 1].first) {
+      return InvalidArgument("fields: field %d is given twice", Raw(declared[i].first));
+    }
+  }
+  row.fields = std::move(declared);
+  return absl::OkStatus();
+}
+
+absl::Status CheckVectors(const Schema& schema, const std::vector<VectorInput>& inputs,
+                          std::vector<std::span<const float>>& vectors) {
+  vectors.resize(schema.vectors.size());
+  for (const VectorInput& input : inputs) {
+    const std::string place = absl::StrFormat("vectors[%s]", Quoted(input.name));
+    const VectorFieldDef* field = schema.FindVector(input.name);
+    if (field == nullptr) return InvalidArgument("%s: there is no such vector field", place);
+    AZ_RETURN_IF_ERROR(CheckVector(*field, input.values, place));
+    auto& slot = vectors[static_cast<size_t>(field - schema.vectors.data())];
+    if (!slot.empty()) return InvalidArgument("%s: given twice", place);
+    slot = input.values;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput record) {
+  CheckedRecord checked;
+  AZ_RETURN_IF_ERROR(CheckKey(schema, record.key, "key"));
+  checked.row.key = std::move(record.key);
+  if (record.fields.size() > kFieldsMax) {
+    return InvalidArgument("fields: %d fields, at most %d are allowed", record.fields.size(),
+                           kFieldsMax);
+  }
+  AZ_RETURN_IF_ERROR(CheckFields(schema, record.fields, checked.row));
+  AZ_RETURN_IF_ERROR(CheckVectors(schema, record.vectors, checked.vectors));
+  const size_t bytes = EncodeRow(checked.row).size();
+  if (bytes > kRecordBytesMax) {
+    return InvalidArgument("%d bytes without vectors, at most %d are allowed", bytes,
+                           kRecordBytesMax);
+  }
+  return checked;
+}
+
+}  // namespace
+
+absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view place) {
+  const bool is_string = std::holds_alternative<std::string>(key);
+  if (is_string != (schema.key_type == KeyType::kString)) {
+    return InvalidArgument("%s: expected a key of type %s, got %s", std::string(place),
+                           std::string(KeyTypeName(schema.key_type)), KeyToText(key));
+  }
+  if (!is_string) return absl::OkStatus();
+  const auto& text = std::get<std::string>(key);
+  if (text.empty() || text.size() > kKeyBytesMax || !IsValidUtf8(text) ||
+      text.find('\0') != std::string::npos) {
+    return InvalidArgument("%s: a string key is 1 to %d bytes of UTF-8 without NUL, got %d bytes %s",
+                           std::string(place), kKeyBytesMax, text.size(), KeyToText(key));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckVector(const VectorFieldDef& field, std::span<const float> vector,
+                         std::string_view place) {
+  if (vector.size() != field.dim) {
+    return InvalidArgument("%s: expected %d dimensions, got %d", std::string(place), field.dim,
+                           vector.size());
+  }
+  if (!index::AllFinite(vector)) {
+    size_t i = 0;
+    while (index::AllFinite(vector.subspan(i, 1))) ++i;
+    return InvalidArgument("%s[%d]: NaN or infinite; every element must be finite",
+                           std::string(place), i);
+  }
+  // The distance kernels sum in float: what overflows there would rank as infinite or NaN.
+  const double norm = index::SquaredNorm(vector);
+  constexpr double kSquaredNormMax = 8.5e37;  // A quarter of the largest float: (a - b)^2 fits too.
+  if (norm > kSquaredNormMax) {
+    return InvalidArgument("%s: its squared norm %g is too large, at most %g is allowed",
+                           std::string(place), norm, kSquaredNormMax);
+  }
+  constexpr double kSquaredNormMin = 1e-60;
+  if (field.metric == Metric::kCosine && norm < kSquaredNormMin) {
+    return InvalidArgument("%s: a zero vector has no direction; cosine needs a length above 0",
+                           std::string(place));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
+                                                        std::vector<RecordInput> records,
+                                                        DuplicateKeys duplicates) {
+  if (records.empty()) return absl::InvalidArgumentError("records: empty batch");
+  if (records.size() > kBatchRecordsMax) {
+    return InvalidArgument("records: %d records, at most %d are allowed in a batch", records.size(),
+                           kBatchRecordsMax);
+  }
+  std::vector<CheckedRecord> checked;
+  checked.reserve(records.size());
+  absl::flat_hash_map<Key, size_t> places;  // Of each key in `checked`.
+  places.reserve(records.size());
+  for (size_t i = 0; i < records.size(); ++i) {
+    absl::StatusOr<CheckedRecord> record = CheckRecord(schema, std::move(records[i]));
+    if (!record.ok()) return AtPlace(absl::StrFormat("records[%d]", i), record.status());
+    const auto [place, is_new] = places.try_emplace(record->row.key, checked.size());
+    if (is_new) {
+      checked.push_back(*std::move(record));
+    } else if (duplicates == DuplicateKeys::kRefuse) {
+      return InvalidArgument("records[%d].key: %s comes twice in the batch", i,
+                             KeyToText(record->row.key));
+    } else {
+      checked[place->second] = *std::move(record);
+    }
+  }
+  return checked;
+}
+
+}  // namespace azimuth::engine
