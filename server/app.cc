@@ -1,0 +1,154 @@
+#include "server/app.h"
+
+#include <utility>
+
+#include "base/logging.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "engine/database.h"
+#include "grpc/support/log.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "server/rpc/collections_service.h"
+#include "server/rpc/records_service.h"
+#include "server/rpc/search_service.h"
+
+namespace azimuth::server {
+namespace {
+
+constexpr int kRequestBytesMax = 64 << 20;
+constexpr int kMetadataBytesMax = 8 << 10;
+constexpr int kStreamsPerConnectionMax = 128;
+
+// gRPC's own lines go where ours go. Its errors are about peers or the network: warnings to us.
+void LogGrpcLine(gpr_log_func_args* line) {
+  const LogLevel level =
+      line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  LogLine(level, absl::StrCat("grpc: ", line->message));
+}
+
+// Limits that gRPC holds peers to. Compression is off because this version inflates a message
+// before it looks at its size.
+void SetLimits(const Config& config, grpc::ServerBuilder& builder) {
+  grpc::ResourceQuota quota("azimuthd");
+  quota.Resize(config.rpc_memory_bytes);
+  quota.SetMaxThreads(config.rpc_threads);
+  builder.SetResourceQuota(quota);
+  builder.SetMaxReceiveMessageSize(kRequestBytesMax);
+  builder.SetMaxSendMessageSize(-1);  // Handlers check replies and say what to do.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytesMax);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnectionMax);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Clients may ping as often as this themselves.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  // Without this a second server would share the port and take half of the connections.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+}  // namespace
+
+struct App::Rep {
+  HostPort address;
+  // Destroyed from the last to the first: the server ends before what its calls use.
+  std::unique_ptr<engine::Database> database;
+  std::unique_ptr<grpc::Service> collections, records, search;
+  Mutex mu;
+  // Of `server`; null before it is up and after it is stopped.
+  grpc::HealthCheckServiceInterface* health AZ_GUARDED_BY(mu) = nullptr;
+  std::unique_ptr<grpc::Server> server;
+
+  // After a write failed: if it made the store read-only, the health says so at once.
+  void CheckWritable() {
+    if (database->writable()) return;
+    MutexLock lock(mu);
+    if (health != nullptr) health->SetServingStatus(false);
+  }
+
+  absl::Status Listen(const Config& config);
+  void Drain(std::chrono::milliseconds grace);
+};
+
+// The synchronous server: a handler owns its thread, so engine calls that block (a synced commit,
+// a scan) need no second pool, and the threads are bounded by the resource quota. The callback
+// server gives the same latency for short searches and would need that pool for all else; one with
+// completion queues is faster only for calls that do next to nothing.
+absl::Status App::Rep::Listen(const Config& config) {
+  gpr_set_log_function(LogGrpcLine);
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  const auto on_failed_write = [this] { CheckWritable(); };
+  collections = MakeCollectionService(*database, on_failed_write);
+  records = MakeRecordService(*database, on_failed_write);
+  search = MakeSearchService(*database);
+
+  grpc::ServerBuilder builder;
+  SetLimits(config, builder);
+  // Threads that wait for calls: with the default of one to two, a burst makes and ends threads.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 2);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 8);
+  builder.RegisterService(collections.get());
+  builder.RegisterService(records.get());
+  builder.RegisterService(search.get());
+  int port = 0;
+  builder.AddListeningPort(config.listen.ToString(), grpc::InsecureServerCredentials(), &port);
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot listen on ", config.listen.ToString(),
+        ": the port is taken (is another server running?) or this machine has no such address"));
+  }
+  address = {config.listen.host, static_cast<uint16_t>(port)};
+  {
+    MutexLock lock(mu);
+    health = server->GetHealthCheckService();
+    for (const char* name : {kCollectionServiceName, kRecordServiceName, kSearchServiceName}) {
+      health->SetServingStatus(name, true);
+    }
+  }
+  CheckWritable();  // A write may have failed before `health` was there.
+  return absl::OkStatus();
+}
+
+void App::Rep::Drain(std::chrono::milliseconds grace) {
+  if (server == nullptr) return;
+  {
+    MutexLock lock(mu);
+    if (health != nullptr) health->Shutdown();
+    health = nullptr;
+  }
+  server->Shutdown(std::chrono::system_clock::now() + grace);
+  server->Wait();
+  server.reset();
+}
+
+App::App(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
+
+App::~App() { rep_->Drain(std::chrono::milliseconds(0)); }
+
+absl::StatusOr<std::unique_ptr<App>> App::Start(const Config& config) {
+  auto rep = std::make_unique<Rep>();
+  AZ_ASSIGN_OR_RETURN(rep->database, engine::Database::Open(config.database));
+  AZ_RETURN_IF_ERROR(rep->Listen(config));
+  return std::unique_ptr<App>(new App(std::move(rep)));
+}
+
+const HostPort& App::address() const { return rep_->address; }
+
+bool App::writable() const { return rep_->database->writable(); }
+
+absl::Status App::Stop(std::chrono::milliseconds grace) {
+  rep_->Drain(grace);
+  return rep_->database->Close();
+}
+
+}  // namespace azimuth::server

@@ -1,0 +1,41 @@
+// App: the running server. Opens the database, serves the services, drains and closes.
+//
+// Start, drain and stop are here, and so is the choice of gRPC's synchronous server: nothing else
+// knows which of its server forms is in use.
+// Thread safety: one thread starts and stops; the rest may be called from any thread meanwhile.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/config.h"
+
+namespace azimuth::server {
+
+class App final {
+ public:
+  // Opens the database, then listens; serving when it returns. Errors: those of Database::Open;
+  // Unavailable if the address cannot be had, for example because a port is taken.
+  static absl::StatusOr<std::unique_ptr<App>> Start(const Config& config);
+  ~App();  // Stops without grace if Stop was not called.
+  App(const App&) = delete;
+  App& operator=(const App&) = delete;
+
+  // Where it listens, with the port that the system chose if port 0 was asked for.
+  const HostPort& address() const;
+  // False once the store is read-only: drain and exit, so that a restart recovers it.
+  bool writable() const;
+
+  // Says NOT_SERVING, takes no more calls, gives those that run `grace` to finish, cancels the
+  // rest, and closes the database. Errors: those of Database::Close. Call once.
+  absl::Status Stop(std::chrono::milliseconds grace);
+
+ private:
+  struct Rep;
+  explicit App(std::unique_ptr<Rep> rep);
+  std::unique_ptr<Rep> rep_;
+};
+
+}  // namespace azimuth::server

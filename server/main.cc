@@ -1,0 +1,170 @@
+// azimuthd: reads the configuration, runs an App until a signal or a store that turned read-only,
+// and says on stdout where it listens.
+//
+// Exit codes: 0 stopped by a signal, or healthy; 1 could not start, became read-only, could not
+// close, or not healthy; 2 wrong command line or environment.
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "base/failpoint.h"
+#include "base/logging.h"
+#include "base/status.h"
+#include "base/strings.h"
+#include "server/app.h"
+#include "server/config.h"
+#include "server/health_check.h"
+
+namespace azimuth::server {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+constexpr std::chrono::milliseconds kHealthTimeout{3000};
+// How often the store is asked whether it is still writable. Calls see to it as well (App).
+constexpr int kWatchMillis = 200;
+
+// Set once before the handler is installed. Written to by the first signal.
+int g_stop_event = -1;
+volatile std::sig_atomic_t g_stops = 0;
+
+extern "C" void HandleStopSignal(int) {
+  if (g_stops != 0) _exit(kExitFailed);  // The second signal: at once.
+  g_stops = 1;
+  const int saved_errno = errno;
+  const uint64_t one = 1;
+  // Only fails if the counter is full, and then the event is set already.
+  [[maybe_unused]] const ssize_t written = write(g_stop_event, &one, sizeof(one));
+  errno = saved_errno;
+}
+
+absl::Status InstallStopHandler() {
+  g_stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (g_stop_event < 0) {
+    return absl::InternalError(
+        absl::StrCat("eventfd: ", std::generic_category().message(errno)));
+  }
+  struct sigaction action = {};
+  action.sa_handler = HandleStopSignal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  return absl::OkStatus();
+}
+
+// Once gRPC's listener has met the limit it stays deaf, so the limit is as high as it may be.
+void RaiseOpenFileLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    LogWarning("cannot raise the limit of open files: %s", std::generic_category().message(errno));
+  }
+}
+
+absl::Status ArmConfiguredFailpoints(const std::string& failpoints) {
+  if (failpoints.empty()) return absl::OkStatus();
+#ifdef AZ_FAILPOINTS_ENABLED
+  LogWarning("failpoints are armed: %s", failpoints);
+  return ArmFailpoints(failpoints);
+#else
+  return absl::InvalidArgumentError("this build has no failpoints");
+#endif
+}
+
+// The file appears whole: whoever waits for it never reads half an address.
+absl::Status WritePortFile(const std::string& path, const HostPort& address) {
+  const std::string temporary = absl::StrCat(path, ".tmp");
+  std::ofstream file(temporary, std::ios::trunc);
+  file << address.ToString() << '\n';
+  file.close();
+  std::error_code error;
+  if (file.good()) std::filesystem::rename(temporary, path, error);
+  if (file.good() && !error) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("--port-file: cannot write ", path,
+                                          error ? ": " : "", error ? error.message() : ""));
+}
+
+int Fail(std::string_view message, int exit_code = kExitFailed) {
+  std::fprintf(stderr, "azimuthd: %s\n", std::string(message).c_str());
+  return exit_code;
+}
+
+// Returns when a signal came (true) or the store turned read-only (false).
+bool WaitForStop(const App& app) {
+  while (app.writable()) {
+    pollfd event = {.fd = g_stop_event, .events = POLLIN, .revents = 0};
+    if (poll(&event, 1, kWatchMillis) > 0) return true;
+  }
+  return false;
+}
+
+int Serve(const Config& config) {
+  SetLogLevel(config.log_level);
+  if (absl::Status status = ArmConfiguredFailpoints(config.failpoints); !status.ok()) {
+    return Fail(absl::StrCat("AZIMUTH_FAILPOINTS: ", status.message()), kExitUsage);
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  RaiseOpenFileLimit();
+  absl::StatusOr<std::unique_ptr<App>> started = App::Start(config);
+  if (!started.ok()) return Fail(ToStd(started.status().message()));
+  App& app = **started;
+
+  // Not before: until the server is up a signal ends the process at once, which loses nothing.
+  if (absl::Status status = InstallStopHandler(); !status.ok()) {
+    return Fail(ToStd(status.message()));
+  }
+  if (!config.port_file.empty()) {
+    if (absl::Status status = WritePortFile(config.port_file, app.address()); !status.ok()) {
+      return Fail(ToStd(status.message()));
+    }
+  }
+  std::printf("azimuthd %s listening on %s, data in %s\n", std::string(Version()).c_str(),
+              app.address().ToString().c_str(), config.database.data_dir.c_str());
+  std::fflush(stdout);
+
+  const bool asked_to_stop = WaitForStop(app);
+  if (asked_to_stop) {
+    LogInfo("stopping: calls that run have %d ms to finish", config.grace.count());
+  } else {
+    LogError("the store is read-only after a failed sync; stopping, so that a restart recovers it");
+  }
+  const absl::Status closed = app.Stop(config.grace);
+  if (!closed.ok()) return Fail(absl::StrCat("close: ", closed.message()));
+  LogInfo("stopped");
+  return asked_to_stop ? 0 : kExitFailed;
+}
+
+int Main(int argc, char** argv) {
+  const CommandLine command = ParseCommandLine(argc, argv);
+  switch (command.action) {
+    case Action::kExit:
+      std::fputs(command.output.c_str(), stdout);
+      std::fputs(command.error.c_str(), stderr);
+      return command.exit_code;
+    case Action::kCheckHealth: {
+      const absl::Status status = CheckHealth(command.config.listen, kHealthTimeout);
+      return status.ok() ? 0 : Fail(ToStd(status.message()));
+    }
+    case Action::kServe:
+      return Serve(command.config);
+  }
+  return kExitUsage;
+}
+
+}  // namespace
+}  // namespace azimuth::server
+
+int main(int argc, char** argv) { return azimuth::server::Main(argc, argv); }

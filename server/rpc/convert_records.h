@@ -1,0 +1,32 @@
+// Records between the wire and the engine: row form and column form in, row form out.
+//
+// Errors: InvalidArgument, Unimplemented; messages start with the place within the request.
+// Thread safety: free functions.
+#pragma once
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "azimuth/v1/records.pb.h"
+#include "engine/record.h"
+#include "server/rpc/convert_values.h"
+
+namespace azimuth::server {
+
+// Records to write. Names and floats are views into the request or into `floats`: both must live
+// until the engine is done with them.
+struct RecordInputs {
+  std::vector<engine::RecordInput> records;
+  FloatStore floats;
+};
+
+// Refuses an empty batch, and one of more than kBatchRecordsMax records before it converts any.
+absl::StatusOr<RecordInputs> FromWire(const pb::RecordList& rows);
+absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns);
+// Whichever form the request (InsertRequest, UpsertRequest) has.
+absl::StatusOr<RecordInputs> RecordsOf(const pb::InsertRequest& request);
+absl::StatusOr<RecordInputs> RecordsOf(const pb::UpsertRequest& request);
+
+void ToWire(engine::RecordOutput&& record, pb::Record& out);
+
+}  // namespace azimuth::server

@@ -1,0 +1,166 @@
+#include "server/rpc/records_service.h"
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "azimuth/v1/records.grpc.pb.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "server/rpc/call.h"
+#include "server/rpc/convert_records.h"
+#include "server/rpc/unserved.h"
+
+namespace azimuth::server {
+
+static_assert(std::string_view(pb::RecordService::service_full_name()) == kRecordServiceName);
+
+namespace {
+
+absl::StatusOr<std::vector<Key>> KeysOf(const pb::KeyList& keys) {
+  absl::StatusOr<std::vector<Key>> converted = FromWire(keys);
+  if (!converted.ok()) return AtPlace("keys", converted.status());
+  return converted;
+}
+
+absl::StatusOr<engine::FilterText> FilterOf(const pb::Filter& filter) {
+  absl::StatusOr<engine::FilterText> converted = FromWire(filter);
+  if (!converted.ok()) return AtPlace("filter", converted.status());
+  return converted;
+}
+
+template <typename Request>
+engine::Projection ProjectionOf(const Request& request) {
+  return ToProjection(request.has_output_fields() ? &request.output_fields() : nullptr,
+                      request.output_vectors());
+}
+
+template <typename Reply>
+void RecordsToWire(std::vector<engine::RecordOutput>&& records, Reply& reply) {
+  reply.mutable_records()->Reserve(static_cast<int>(records.size()));
+  for (engine::RecordOutput& record : records) ToWire(std::move(record), *reply.add_records());
+}
+
+class RecordServiceImpl final : public pb::RecordService::Service {
+ public:
+  RecordServiceImpl(engine::Database& database, std::function<void()> on_failed_write)
+      : database_(database), on_failed_write_(std::move(on_failed_write)) {}
+
+  grpc::Status Insert(grpc::ServerContext* context, const pb::InsertRequest* request,
+                      pb::InsertResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(RecordInputs inputs, RecordsOf(*request));
+      AZ_ASSIGN_OR_RETURN(
+          const engine::WriteResult result,
+          database_.Insert(request->collection(), std::move(inputs.records), cancel));
+      reply->set_inserted(result.inserted);
+      reply->set_as_of(Raw(result.as_of));
+      return absl::OkStatus();
+    };
+    return HandleWrite(*context, request->database(), on_failed_write_, work);
+  }
+
+  grpc::Status Upsert(grpc::ServerContext* context, const pb::UpsertRequest* request,
+                      pb::UpsertResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(RecordInputs inputs, RecordsOf(*request));
+      AZ_ASSIGN_OR_RETURN(
+          const engine::WriteResult result,
+          database_.Upsert(request->collection(), std::move(inputs.records), cancel));
+      reply->set_inserted(result.inserted);
+      reply->set_replaced(result.replaced);
+      reply->set_as_of(Raw(result.as_of));
+      return absl::OkStatus();
+    };
+    return HandleWrite(*context, request->database(), on_failed_write_, work);
+  }
+
+  grpc::Status Delete(grpc::ServerContext* context, const pb::DeleteRequest* request,
+                      pb::DeleteResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::WriteResult result, DeleteWhatIsAsked(*request, cancel));
+      reply->set_deleted(result.deleted);
+      reply->set_as_of(Raw(result.as_of));
+      return absl::OkStatus();
+    };
+    return HandleWrite(*context, request->database(), on_failed_write_, work);
+  }
+
+  grpc::Status Get(grpc::ServerContext* context, const pb::GetRequest* request,
+                   pb::GetResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(const std::vector<Key> keys, KeysOf(request->keys()));
+      AZ_ASSIGN_OR_RETURN(
+          engine::GetResult result,
+          database_.Get(request->collection(), keys, ProjectionOf(*request), cancel));
+      RecordsToWire(std::move(result.records), *reply);
+      ToWire(result.missing, *reply->mutable_missing());
+      reply->set_as_of(Raw(result.as_of));
+      return CheckReplySize(*reply);
+    };
+    return HandleCall(*context, request->database(), work);
+  }
+
+  grpc::Status Query(grpc::ServerContext* context, const pb::QueryRequest* request,
+                     pb::QueryResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request->filter()));
+      AZ_ASSIGN_OR_RETURN(engine::QueryResult result,
+                          database_.Query(request->collection(), filter, request->limit(),
+                                          ProjectionOf(*request), cancel));
+      RecordsToWire(std::move(result.records), *reply);
+      reply->set_as_of(Raw(result.as_of));
+      for (std::string& warning : result.warnings) reply->add_warnings(std::move(warning));
+      return CheckReplySize(*reply);
+    };
+    return HandleCall(*context, request->database(), work);
+  }
+
+  grpc::Status Count(grpc::ServerContext* context, const pb::CountRequest* request,
+                     pb::CountResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request->filter()));
+      AZ_ASSIGN_OR_RETURN(engine::CountResult result,
+                          database_.Count(request->collection(), filter, cancel));
+      reply->set_count(result.count);
+      reply->set_as_of(Raw(result.as_of));
+      for (std::string& warning : result.warnings) reply->add_warnings(std::move(warning));
+      return absl::OkStatus();
+    };
+    return HandleCall(*context, request->database(), work);
+  }
+
+ private:
+  absl::StatusOr<engine::WriteResult> DeleteWhatIsAsked(const pb::DeleteRequest& request,
+                                                        const CancelToken& cancel) {
+    const int asked = int{request.has_keys()} + int{request.has_filter()} +
+                      int{request.delete_all()};
+    if (asked != 1) {
+      return InvalidArgument("%d of keys, filter and delete_all are set; set exactly one", asked);
+    }
+    if (request.has_keys()) {
+      AZ_ASSIGN_OR_RETURN(std::vector<Key> keys, KeysOf(request.keys()));
+      return database_.DeleteKeys(request.collection(), std::move(keys), cancel);
+    }
+    AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request.filter()));
+    return database_.DeleteMatching(request.collection(), filter, request.delete_all(), cancel);
+  }
+
+  engine::Database& database_;
+  const std::function<void()> on_failed_write_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeRecordService(engine::Database& database,
+                                                 std::function<void()> on_failed_write) {
+  return std::make_unique<RecordServiceImpl>(database, std::move(on_failed_write));
+}
+
+}  // namespace azimuth::server

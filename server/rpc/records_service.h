@@ -1,0 +1,21 @@
+// RecordService over engine::Database.
+//
+// Thread safety: gRPC calls the service from many threads at a time; it has no state of its own.
+// Ownership: `database` must outlive the service.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "engine/database.h"
+#include "grpcpp/impl/codegen/service_type.h"
+
+namespace azimuth::server {
+
+inline constexpr char kRecordServiceName[] = "azimuth.v1.RecordService";
+
+// `on_failed_write` is called, on the call's thread, after each call that failed to change the
+// database.
+std::unique_ptr<grpc::Service> MakeRecordService(engine::Database& database, std::function<void()> on_failed_write);
+
+}  // namespace azimuth::server

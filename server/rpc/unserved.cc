@@ -1,0 +1,97 @@
+#include "server/rpc/unserved.h"
+
+#include <string_view>
+
+#include "base/status.h"
+
+namespace azimuth::server {
+namespace {
+
+absl::Status Refuse(bool is_set, std::string_view field, std::string_view instead = "") {
+  if (!is_set) return absl::OkStatus();
+  return Unimplemented("%s: not served yet%s%s", field, instead.empty() ? "" : "; ", instead);
+}
+
+absl::Status CheckDurability(pb::Durability durability) {
+  switch (durability) {
+    case pb::DURABILITY_UNSPECIFIED:
+    case pb::DURABILITY_SYNCED:
+      return absl::OkStatus();
+    case pb::DURABILITY_RELAXED:
+      return Refuse(true, "durability: relaxed", "leave it unset: writes are synced");
+    default:
+      return UnknownEnum("durability", durability, "synced");
+  }
+}
+
+// What Insert and Upsert share.
+template <typename Request>
+absl::Status CheckWrite(const Request& request) {
+  AZ_RETURN_IF_ERROR(Refuse(!request.partition().empty(), "partition"));
+  AZ_RETURN_IF_ERROR(Refuse(!request.request_id().empty(), "request_id"));
+  return CheckDurability(request.durability());
+}
+
+absl::Status CheckOptions(const pb::SearchOptions& options) {
+  const pb::SearchParams& params = options.params();
+  AZ_RETURN_IF_ERROR(
+      Refuse(params.has_recall(), "options.params.recall", "ask by ef or exact"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_budget_us(), "options.params.budget_us"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_max_visits(), "options.params.max_visits"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_oversampling(), "options.params.oversampling"));
+  AZ_RETURN_IF_ERROR(
+      Refuse(options.offset() != 0, "options.offset", "ask for a larger limit and skip"));
+  AZ_RETURN_IF_ERROR(Refuse(options.has_score_threshold(), "options.score_threshold"));
+  AZ_RETURN_IF_ERROR(Refuse(options.has_range(), "options.range"));
+  AZ_RETURN_IF_ERROR(Refuse(!options.group_by().empty(), "options.group_by"));
+  AZ_RETURN_IF_ERROR(Refuse(options.group_size() != 0, "options.group_size"));
+  AZ_RETURN_IF_ERROR(Refuse(!options.partitions().empty(), "options.partitions"));
+  AZ_RETURN_IF_ERROR(Refuse(options.min_seq() != 0, "options.min_seq"));
+  return Refuse(options.explain(), "options.explain");
+}
+
+}  // namespace
+
+absl::Status CheckServed(const pb::InsertRequest& request) { return CheckWrite(request); }
+
+absl::Status CheckServed(const pb::UpsertRequest& request) {
+  AZ_RETURN_IF_ERROR(Refuse(request.has_if_version(), "if_version"));
+  return CheckWrite(request);
+}
+
+absl::Status CheckServed(const pb::DeleteRequest& request) {
+  AZ_RETURN_IF_ERROR(Refuse(!request.request_id().empty(), "request_id"));
+  AZ_RETURN_IF_ERROR(Refuse(request.dry_run(), "dry_run", "use Count with the same filter"));
+  AZ_RETURN_IF_ERROR(Refuse(request.has_if_version(), "if_version"));
+  return CheckDurability(request.durability());
+}
+
+absl::Status CheckServed(const pb::GetRequest& request) {
+  return Refuse(request.min_seq() != 0, "min_seq");
+}
+
+absl::Status CheckServed(const pb::QueryRequest& request) {
+  AZ_RETURN_IF_ERROR(Refuse(!request.order_by().empty(), "order_by",
+                            "leave it empty: records come in order of key"));
+  AZ_RETURN_IF_ERROR(Refuse(!request.cursor().empty(), "cursor"));
+  AZ_RETURN_IF_ERROR(Refuse(!request.partitions().empty(), "partitions"));
+  return Refuse(request.min_seq() != 0, "min_seq");
+}
+
+absl::Status CheckServed(const pb::CountRequest& request) {
+  AZ_RETURN_IF_ERROR(Refuse(!request.partitions().empty(), "partitions"));
+  return Refuse(request.min_seq() != 0, "min_seq");
+}
+
+absl::Status CheckServed(const pb::SearchRequest& request) {
+  AZ_RETURN_IF_ERROR(Refuse(request.has_query_key(), "query_key", "send the vector as query"));
+  AZ_RETURN_IF_ERROR(
+      Refuse(!request.query_text().empty(), "query_text", "send the vector as query"));
+  return CheckOptions(request.options());
+}
+
+absl::Status CheckServed(const pb::SearchBatchRequest& request) {
+  return CheckOptions(request.options());
+}
+
+}  // namespace azimuth::server
