@@ -1,0 +1,142 @@
+"""The client: one connection to a server, and the life of collections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from ._generated.azimuth.v1 import collections_pb2 as pb_collections
+from ._transport import Transport
+from .collection import Collection
+from .schema import CollectionSummary, Field, VectorField, make_schema
+
+__all__ = ["Client"]
+
+
+class Client:
+    """A connection to an Azimuth server.
+
+    It connects with the first call and again whenever the connection breaks. Any number of threads
+    may share one. Use it as a context manager, or call :meth:`close`.
+
+        with Client("127.0.0.1:7600") as db:
+            items = db.collection("items")
+
+    Reads (search, get, query, count, describe, list, stats) that find the server unavailable are
+    tried again. Writes are not, since one whose reply was lost may have taken effect; when a write
+    raises ``Unavailable`` or ``DeadlineExceeded``, an upsert or a delete by keys can simply be
+    repeated, an insert may then report keys that the first attempt added.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:7600",
+        *,
+        timeout: float = 60.0,
+        wait_ready: float | None = None,
+        retries: int = 3,
+        channel_options: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """Makes a client.
+
+        Args:
+            address: ``"host:port"``; the port may be left out (7600).
+            timeout: Seconds that each request may take, retries included.
+            wait_ready: Seconds to wait here for the server to answer (``Unavailable`` if it does
+                not); True: `timeout` seconds; None or False: do not wait.
+            retries: How often a read is tried again when the server is unavailable.
+            channel_options: gRPC channel options, such as ``{"grpc.enable_http_proxy": 1}``, in
+                addition to and in place of the client's own.
+        """
+        if timeout <= 0:
+            raise ValueError(f"timeout: expected a positive number of seconds, got {timeout}")
+        if retries < 0:
+            raise ValueError(f"retries: expected 0 or more, got {retries}")
+        self._transport = Transport(address, timeout, retries, channel_options)
+        if wait_ready is not None and wait_ready is not False:
+            try:
+                self._transport.wait_ready(timeout if wait_ready is True else float(wait_ready))
+            except BaseException:
+                self.close()
+                raise
+
+    @property
+    def address(self) -> str:
+        """The server's address, with its port."""
+        return self._transport.address
+
+    def close(self) -> None:
+        """Closes the connection. Calls that are running elsewhere raise ``Cancelled``."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r})"
+
+    def create_collection(
+        self,
+        name: str,
+        vectors: Mapping[str, VectorField],
+        fields: Mapping[str, str | Field] | None = None,
+        *,
+        key_type: str = "int64",
+        dynamic: bool = True,
+        if_not_exists: bool = False,
+    ) -> Collection:
+        """Makes a collection; it is durable when the call returns.
+
+        Args:
+            name: Letters, digits, ``_`` and ``-``; not a digit or ``-`` first.
+            vectors: The vector fields by name, at least one.
+            fields: The declared scalar fields by name: a type name, or a :class:`Field`.
+            key_type: ``"int64"`` or ``"string"``.
+            dynamic: Whether records may have fields that are not declared.
+            if_not_exists: Whether to take the collection of that name when there is one with the
+                same schema.
+
+        Returns:
+            A handle on it.
+
+        Raises:
+            AlreadyExists: The name is taken (with `if_not_exists`: by another schema).
+        """
+        request = pb_collections.CreateCollectionRequest(
+            collection=name,
+            schema=make_schema(vectors, fields, key_type, dynamic),
+            if_not_exists=if_not_exists,
+        )
+        self._transport.create(request)
+        return Collection(self._transport, name)
+
+    def collection(self, name: str) -> Collection:
+        """Returns a handle on a collection. Asks nothing: calls on it raise ``NotFound``."""
+        return Collection(self._transport, name)
+
+    def list_collections(self) -> list[CollectionSummary]:
+        """Returns all collections, in order of name."""
+        reply = self._transport.list_all(pb_collections.ListCollectionsRequest())
+        return [
+            CollectionSummary(c.collection, c.collection_id, c.row_count) for c in reply.collections
+        ]
+
+    def drop_collection(self, name: str, *, if_exists: bool = False) -> bool:
+        """Drops a collection and all that is in it.
+
+        Returns:
+            Whether there was one; False only with `if_exists`.
+
+        Raises:
+            NotFound: There is none, and `if_exists` is not set.
+        """
+        request = pb_collections.DropCollectionRequest(collection=name, if_exists=if_exists)
+        return self._transport.drop(request).dropped

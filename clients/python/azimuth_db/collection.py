@@ -1,0 +1,530 @@
+"""A handle on one collection: writes, searches and reads."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, Optional, Union
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from ._columns import (
+    REQUEST_BYTES_MAX,
+    REQUEST_ROWS_MAX,
+    Batch,
+    Keys,
+    cut,
+    read_query_matrix,
+    read_vector,
+    to_float32,
+)
+from ._generated.azimuth.v1 import collections_pb2 as pb_collections
+from ._generated.azimuth.v1 import records_pb2 as pb_records
+from ._generated.azimuth.v1 import search_pb2 as pb_search
+from ._generated.azimuth.v1 import types_pb2 as pb
+from ._rows import encode_record
+from ._transport import Transport
+from ._values import make_filter, make_selection, names_of
+from .errors import AzimuthError, DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
+from .results import (
+    BatchResult,
+    DeleteResult,
+    Key,
+    QueryResult,
+    Record,
+    SearchResult,
+    SearchWork,
+    WriteResult,
+    decode_hit,
+    decode_key,
+    decode_record,
+)
+from .schema import CollectionInfo, CollectionStats
+
+__all__ = ["Collection", "FilterWarning"]
+
+# What the server takes in one SearchBatch, and how many records one Get asks for.
+BATCH_QUERIES_MAX = 10_000
+BATCH_HITS_MAX = 1_000_000
+GET_KEYS_MAX = 10_000
+# How wait_indexed looks again: first often, then less.
+POLL_FIRST_S, POLL_MAX_S = 0.05, 1.0
+
+Params = Optional[Mapping[str, Any]]
+Vectors = Union[Mapping[str, Any], npt.ArrayLike]
+
+
+class FilterWarning(UserWarning):
+    """The server's remark on a filter, from calls whose result has no place for it."""
+
+
+class Collection:
+    """A handle on one collection, from :meth:`Client.collection` or `create_collection`.
+
+    Making one asks the server nothing. It reads the schema when it needs it, and remembers it:
+    after dropping a collection and making another of the same name, take a new handle.
+
+    Any number of threads may share one.
+
+    **Filters** are expressions such as ``category in ["shoe", "bag"] and price < $max``; values
+    for the ``$names`` come in `params`, so that they are never pasted into the text.
+
+    **Output**: `output_fields` names the scalar fields to return (None: all, ``[]``: none);
+    vectors come only when `output_vectors` names them.
+
+    **Large calls** are split into requests of at most 32 MiB and 100 000 rows. Each request is
+    atomic and durable; the call as a whole is not: when a later request of a write fails, the
+    error says in `partial` what was written before it.
+    """
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        """For :class:`Client`: use its `collection` or `create_collection`."""
+        self._transport = transport
+        self._name = name
+        self._info: CollectionInfo | None = None
+
+    @property
+    def name(self) -> str:
+        """The collection's name."""
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"Collection({self._name!r} at {self._transport.address})"
+
+    # Writes.
+
+    def insert(
+        self,
+        keys: npt.ArrayLike,
+        vectors: Vectors | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> WriteResult:
+        """Adds records, given in columns; fails when a key exists.
+
+        Args:
+            keys: n keys, all int or all str.
+            vectors: n x dimension arrays by vector field, of any real type (converted to float32);
+                just the array when the collection has one vector field. A None in a list of
+                vectors is a record without one.
+            fields: n values by scalar field: numpy arrays, lists, anything that numpy takes. None
+                in a list or object array, or a masked entry, means that the record lacks the
+                field (it gets the default, if there is one).
+
+        Raises:
+            AlreadyExists: A key exists; nothing of that request was written.
+            InvalidArgument: A key comes twice, or a value does not fit the schema.
+            ValueError, TypeError: Shapes or types are wrong; nothing was sent.
+        """
+        return self._write_columns(self._insert, keys, vectors, fields)
+
+    def upsert(
+        self,
+        keys: npt.ArrayLike,
+        vectors: Vectors | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> WriteResult:
+        """Adds or replaces whole records, given in columns. Arguments as in :meth:`insert`.
+
+        Of a key that comes twice the last record wins.
+        """
+        return self._write_columns(self._upsert, keys, vectors, fields)
+
+    def insert_records(self, records: Iterable[Mapping[str, Any] | Record]) -> WriteResult:
+        """Adds records, given one by one; fails when a key exists.
+
+        Args:
+            records: Dicts such as ``{"key": 1, "label": 3, "image": [0.5, 0.25]}``, or
+                :class:`Record`. In a dict, what bears the name of a vector field is its vector
+                (None: the record has none); all else but ``"key"`` are scalar fields, where None
+                is an explicit null and a name left out is an absent field.
+
+        Raises:
+            As :meth:`insert`. For many records :meth:`insert` is much faster.
+        """
+        return self._write_records(self._insert, records)
+
+    def upsert_records(self, records: Iterable[Mapping[str, Any] | Record]) -> WriteResult:
+        """Adds or replaces whole records, given one by one; see :meth:`insert_records`."""
+        return self._write_records(self._upsert, records)
+
+    def delete(
+        self,
+        *,
+        keys: npt.ArrayLike | None = None,
+        filter: str | None = None,
+        params: Params = None,
+        all: bool = False,
+    ) -> DeleteResult:
+        """Deletes records by `keys` (unknown ones are no error), by `filter`, or `all` of them.
+
+        A delete by filter is atomic: it chooses records at one sequence number, and leaves alone
+        what a concurrent write has changed meanwhile.
+        """
+        if (keys is not None) + (filter is not None) + bool(all) != 1:
+            raise ValueError("delete: expected exactly one of keys, filter and all=True")
+        if keys is None:
+            request = pb_records.DeleteRequest(
+                collection=self._name, filter=make_filter(filter, params), delete_all=all
+            )
+            reply = self._transport.delete(request)
+            return DeleteResult(reply.deleted, reply.as_of)
+        if params:
+            raise ValueError("delete: params are given without a filter that uses them")
+        read = Keys(keys)
+        deleted = as_of = 0
+        for start, stop in cut(len(read), [read.sizes()]):
+            request = pb_records.DeleteRequest(
+                collection=self._name, keys=read.message(start, stop)
+            )
+            reply = self._transport.delete(request)
+            deleted += reply.deleted
+            as_of = reply.as_of
+        return DeleteResult(deleted, as_of)
+
+    # Searches.
+
+    def search(
+        self,
+        query: npt.ArrayLike,
+        limit: int = 10,
+        *,
+        field: str | None = None,
+        filter: str | None = None,
+        params: Params = None,
+        exact: bool = False,
+        ef: int | None = None,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+    ) -> SearchResult:
+        """Returns the `limit` records nearest to a query vector, nearest first.
+
+        Args:
+            query: One vector.
+            limit: 1 to 16384.
+            field: The vector field; None when the collection has only one.
+            filter: Which records count; None: all.
+            params: The values of the filter's ``$names``.
+            exact: Whether to scan for the exact answer in place of searching the graph.
+            ef: Width of the graph search, up to 32768: larger is more exact and slower. None:
+                the server's default.
+            output_fields: The scalar fields to return; None: all.
+            output_vectors: The vectors to return.
+        """
+        vector = read_vector(query, "query")
+        options = self._options(
+            limit, field, filter, params, exact, ef, output_fields, output_vectors
+        )
+        dense = pb.DenseVector(f32=vector.tobytes())
+        request = pb_search.SearchRequest(
+            collection=self._name, query=pb.Vector(dense=dense), options=options
+        )
+        reply = self._transport.search(request)
+        return SearchResult(
+            [decode_hit(hit) for hit in reply.hits],
+            SearchWork._from_message(reply.work),
+            reply.as_of,
+            tuple(reply.warnings),
+        )
+
+    def search_batch(
+        self,
+        queries: npt.ArrayLike,
+        limit: int = 10,
+        *,
+        field: str | None = None,
+        filter: str | None = None,
+        params: Params = None,
+        exact: bool = False,
+        ef: int | None = None,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+    ) -> BatchResult:
+        """Returns the `limit` records nearest to each of n query vectors.
+
+        Args:
+            queries: n x dimension, of any real type. The other arguments are those of
+                :meth:`search`; ``output_fields=[]`` is fastest.
+
+        Returns:
+            Arrays of n x limit keys, distances and scores; see :class:`BatchResult`. All queries
+            see one sequence number, as long as one request holds them (10 000 queries, and
+            1 000 000 hits).
+        """
+        matrix = read_query_matrix(queries, "queries")
+        options = self._options(
+            limit, field, filter, params, exact, ef, output_fields, output_vectors
+        )
+        name = field if field is not None else self._only_vector_field("field")
+        self._check_dimension(name, matrix.shape[1])
+        sizes = [4 * matrix.shape[1]]
+        if options.output_vectors:
+            sizes = [max(sizes[0], limit * self._bytes_per_record(options.output_vectors))]
+        rows_max = max(1, min(BATCH_QUERIES_MAX, BATCH_HITS_MAX // limit))
+        replies: list[pb_search.SearchBatchResponse] = []
+        for start, stop in cut(len(matrix), sizes, REQUEST_BYTES_MAX, rows_max):
+            replies += self._search_part(to_float32(matrix[start:stop]), options)
+        return BatchResult(replies, limit, self._schema().key_type == "string")
+
+    # Reads.
+
+    def get(
+        self,
+        keys: npt.ArrayLike,
+        *,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+    ) -> list[Record | None]:
+        """Returns the records of `keys`, in their order, with None for those that do not exist."""
+        read = Keys(keys)
+        selection = make_selection(output_fields)
+        vectors = names_of(output_vectors, "output_vectors")
+        found: dict[Key, Record] = {}
+
+        def fetch(start: int, stop: int) -> None:
+            request = pb_records.GetRequest(
+                collection=self._name,
+                keys=read.message(start, stop),
+                output_fields=selection,
+                output_vectors=vectors,
+            )
+            for record in self._transport.get(request).records:
+                found[decode_key(record.key)] = decode_record(record)
+
+        sizes = [read.sizes(), self._bytes_per_record(vectors) if vectors else 0]
+        for start, stop in cut(len(read), sizes, REQUEST_BYTES_MAX, GET_KEYS_MAX):
+            _halving(fetch, start, stop)
+        return [found.get(key) for key in read.to_list()]
+
+    def query(
+        self,
+        filter: str | None = None,
+        limit: int = 100,
+        *,
+        params: Params = None,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+    ) -> QueryResult:
+        """Returns the first `limit` (1 to 16384) records that match a filter, in order of key."""
+        request = pb_records.QueryRequest(
+            collection=self._name,
+            filter=make_filter(filter, params),
+            limit=_positive("limit", limit),
+            output_fields=make_selection(output_fields),
+            output_vectors=names_of(output_vectors, "output_vectors"),
+        )
+        reply = self._transport.query(request)
+        records = [decode_record(record) for record in reply.records]
+        return QueryResult(records, reply.as_of, tuple(reply.warnings))
+
+    def count(self, filter: str | None = None, params: Params = None) -> int:
+        """Returns the number of records that match a filter; of all records without one.
+
+        What the server remarks on the filter is issued as :class:`FilterWarning`.
+        """
+        request = pb_records.CountRequest(collection=self._name, filter=make_filter(filter, params))
+        reply = self._transport.count(request)
+        for text in reply.warnings:
+            warnings.warn(text, FilterWarning, stacklevel=2)
+        return reply.count
+
+    # About the collection.
+
+    def describe(self) -> CollectionInfo:
+        """Returns the schema with all defaults filled in."""
+        request = pb_collections.DescribeCollectionRequest(collection=self._name)
+        self._info = CollectionInfo._from_message(self._transport.describe(request))
+        return self._info
+
+    def stats(self) -> CollectionStats:
+        """Returns counts and sizes."""
+        request = pb_collections.CollectionStatsRequest(collection=self._name)
+        return CollectionStats._from_message(self._transport.stats(request))
+
+    def wait_indexed(self, timeout: float | None = 600.0) -> CollectionStats:
+        """Returns once no row waits for its segment file; all searches are right before, too.
+
+        Args:
+            timeout: Seconds to wait; None: for ever.
+
+        Raises:
+            DeadlineExceeded: Rows still wait after `timeout` seconds.
+            FailedPrecondition: Building failed on the server; the message says why.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = POLL_FIRST_S
+        while True:
+            stats = self.stats()
+            if stats.unindexed_rows == 0:
+                return stats
+            if stats.index_error:
+                raise FailedPrecondition(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"{self._name}: building the index failed: {stats.index_error}",
+                )
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise DeadlineExceeded(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"{self._name}: {stats.unindexed_rows} of {stats.row_count} rows still wait "
+                    f"for the index after {timeout:g} s",
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, POLL_MAX_S)
+
+    # The schema, as far as calls need it.
+
+    def _schema(self) -> CollectionInfo:
+        return self._info if self._info is not None else self.describe()
+
+    def _only_vector_field(self, argument: str) -> str:
+        names = list(self._schema().vectors)
+        if len(names) == 1:
+            return names[0]
+        listed = ", ".join(map(repr, names))
+        raise ValueError(f"{argument}: name the vector field; {self._name!r} has {listed}")
+
+    def _check_dimension(self, name: str, columns: int) -> None:
+        """Refuses queries of another width: their bytes alone would pass as more or fewer ones."""
+        info = self._schema()
+        if name not in info.vectors or info.vectors[name].dim != columns:
+            info = self.describe()  # The handle may be older than the collection.
+        if name not in info.vectors:
+            listed = ", ".join(map(repr, info.vectors))
+            raise ValueError(f"field: {self._name!r} has no vector field {name!r}; it has {listed}")
+        if info.vectors[name].dim != columns:
+            raise ValueError(
+                f"queries: vector field {name!r} has dimension {info.vectors[name].dim}, "
+                f"got {columns}"
+            )
+
+    def _bytes_per_record(self, output_vectors: Iterable[str]) -> int:
+        vectors = self._schema().vectors
+        return sum(4 * vectors[name].dim for name in output_vectors if name in vectors)
+
+    # Requests.
+
+    def _options(
+        self,
+        limit: int,
+        field: str | None,
+        filter: str | None,
+        params: Params,
+        exact: bool,
+        ef: int | None,
+        output_fields: Iterable[str] | None,
+        output_vectors: Iterable[str],
+    ) -> pb_search.SearchOptions:
+        if exact and ef is not None:
+            raise ValueError("expected at most one of exact and ef")
+        search_params = pb_search.SearchParams(
+            ef=None if ef is None else _positive("ef", ef), exact=exact
+        )
+        return pb_search.SearchOptions(
+            vector_field=field,
+            limit=_positive("limit", limit),
+            filter=make_filter(filter, params),
+            params=search_params if exact or ef is not None else None,
+            output_fields=make_selection(output_fields),
+            output_vectors=names_of(output_vectors, "output_vectors"),
+        )
+
+    def _search_part(
+        self, queries: npt.NDArray[np.float32], options: pb_search.SearchOptions
+    ) -> list[pb_search.SearchBatchResponse]:
+        replies: list[pb_search.SearchBatchResponse] = []
+
+        def search(start: int, stop: int) -> None:
+            request = pb_search.SearchBatchRequest(
+                collection=self._name, queries_f32=queries[start:stop].tobytes(), options=options
+            )
+            reply = self._transport.search_batch(request)
+            if len(reply.results) != stop - start:
+                raise Internal(
+                    grpc.StatusCode.INTERNAL,
+                    f"asked {stop - start} queries, got {len(reply.results)} results",
+                )
+            replies.append(reply)
+
+        _halving(search, 0, len(queries))
+        return replies
+
+    def _insert(self, **records: Any) -> WriteResult:
+        reply = self._transport.insert(pb_records.InsertRequest(collection=self._name, **records))
+        return WriteResult(reply.inserted, 0, reply.as_of)
+
+    def _upsert(self, **records: Any) -> WriteResult:
+        reply = self._transport.upsert(pb_records.UpsertRequest(collection=self._name, **records))
+        return WriteResult(reply.inserted, reply.replaced, reply.as_of)
+
+    def _write_columns(
+        self,
+        send: Callable[..., WriteResult],
+        keys: npt.ArrayLike,
+        vectors: Vectors | None,
+        fields: Mapping[str, Any] | None,
+    ) -> WriteResult:
+        if vectors is None:
+            vectors = {}
+        elif not isinstance(vectors, Mapping):
+            vectors = {self._only_vector_field("vectors"): vectors}
+        batch = Batch(keys, vectors, fields or {})
+        return _send_parts(
+            len(batch), batch.parts(), lambda start, stop: send(columns=batch.message(start, stop))
+        )
+
+    def _write_records(
+        self,
+        send: Callable[..., WriteResult],
+        records: Iterable[Mapping[str, Any] | Record],
+    ) -> WriteResult:
+        vector_names = self._schema().vectors.keys()
+        rows = [encode_record(r, vector_names, f"records[{i}]") for i, r in enumerate(records)]
+        sizes = np.fromiter((row.ByteSize() + 6 for row in rows), np.int64, len(rows))
+        return _send_parts(
+            len(rows),
+            cut(len(rows), [sizes], REQUEST_BYTES_MAX, REQUEST_ROWS_MAX),
+            lambda start, stop: send(rows=pb.RecordList(records=rows[start:stop])),
+        )
+
+
+def _send_parts(
+    rows: int,
+    parts: Iterable[tuple[int, int]],
+    send: Callable[[int, int], WriteResult],
+) -> WriteResult:
+    """Sends the parts of a write one after the other, and adds up what they did."""
+    total = WriteResult(0, 0, 0)
+    for start, stop in parts:
+        try:
+            done = send(start, stop)
+        except AzimuthError as error:
+            if stop - start < rows:
+                error.partial = total
+                error.message += f" (in rows {start} to {stop - 1} of {rows}, counted from 0)"
+            raise
+        total = WriteResult(
+            total.inserted + done.inserted, total.replaced + done.replaced, done.as_of
+        )
+    return total
+
+
+def _halving(ask: Callable[[int, int], None], start: int, stop: int) -> None:
+    """Asks for a range; in halves when the answer is larger than a message may be."""
+    try:
+        ask(start, stop)
+    except ResourceExhausted as error:
+        if stop - start < 2 or "larger than max" not in error.message:
+            raise
+        middle = (start + stop) // 2
+        _halving(ask, start, middle)
+        _halving(ask, middle, stop)
+
+
+def _positive(name: str, number: int) -> int:
+    """Returns the number; ValueError unless 1 <= number < 2^32 (the server knows the rest)."""
+    if not 1 <= number < 2**32:
+        raise ValueError(f"{name}: expected 1 or more, got {number}")
+    return int(number)

@@ -1,0 +1,247 @@
+"""A server within the process: real gRPC, and an in-memory store written as plainly as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from azimuth_db import Client
+from azimuth_db._generated.azimuth.v1 import (
+    collections_pb2,
+    collections_pb2_grpc,
+    records_pb2,
+    records_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+    types_pb2,
+)
+
+
+def unpack_bits(present: bytes, rows: int) -> list[bool]:
+    """Reads a `present` bitmap bit by bit, as types.proto describes it."""
+    if not present:
+        return [True] * rows
+    assert len(present) == (rows + 7) // 8
+    return [bool(present[i >> 3] >> (i & 7) & 1) for i in range(rows)]
+
+
+def key_of(record: types_pb2.Record) -> Any:
+    return getattr(record.key, record.key.WhichOneof("kind") or "")
+
+
+def rows_of(request: Any) -> list[types_pb2.Record]:
+    """Returns the records of a write in row form, whichever form they came in."""
+    if request.WhichOneof("records") == "rows":
+        return list(request.rows.records)
+    columns = request.columns
+    kind = columns.keys.WhichOneof("kind")
+    keys = list(getattr(columns.keys, kind).values)
+    records = []
+    for key in keys:
+        is_string = kind == "string_keys"
+        named = types_pb2.Key(string_key=key) if is_string else types_pb2.Key(int64_key=key)
+        records.append(types_pb2.Record(key=named))
+    names = {"bools": "bool_value", "int64s": "int64_value", "doubles": "double_value"}
+    names["strings"] = "string_value"
+    for field in columns.fields:
+        kind = field.WhichOneof("values")
+        values = getattr(field, kind).values
+        assert len(values) == len(keys)
+        for record, value, here in zip(records, values, unpack_bits(field.present, len(keys))):
+            if here and kind == "any":
+                record.fields[field.name].CopyFrom(value)
+            elif here:
+                setattr(record.fields[field.name], names[kind], value)
+    for column in columns.vectors:
+        size = len(column.f32) // len(keys)
+        for i, here in enumerate(unpack_bits(column.present, len(keys))):
+            if here:
+                part = column.f32[i * size : (i + 1) * size]
+                records[i].vectors[column.name].dense.f32 = part
+    return records
+
+
+class FakeServer(
+    collections_pb2_grpc.CollectionServiceServicer,
+    records_pb2_grpc.RecordServiceServicer,
+    search_pb2_grpc.SearchServiceServicer,
+):
+    """Stores one collection, keeps every request, and fails on demand.
+
+    `failures` holds (status, message) for the next calls; None lets one pass.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.failures: list[tuple[grpc.StatusCode, str] | None] = []
+        self.schema = collections_pb2.CollectionSchema()
+        self.records: dict[Any, types_pb2.Record] = {}
+        self.unindexed: list[int] = []
+        self.index_error = ""
+        self.filler_bytes = 0
+        self.address = ""
+
+    def names(self) -> list[str]:
+        return [type(request).__name__ for request in self.requests]
+
+    def _begin(self, request: Any, context: grpc.ServicerContext) -> int:
+        self.requests.append(request)
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            context.set_trailing_metadata((("hint", "look here"),))
+            context.abort(*failure)
+        return len(self.requests)
+
+    def Create(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        self.schema = request.schema
+        return collections_pb2.CreateCollectionResponse(collection_id=1, created=True, as_of=as_of)
+
+    def Drop(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        return collections_pb2.DropCollectionResponse(dropped=True, as_of=as_of)
+
+    def Describe(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        return collections_pb2.DescribeCollectionResponse(
+            collection=request.collection,
+            collection_id=1,
+            schema=self.schema,
+            created_unix_us=1_700_000_000_000_000,
+        )
+
+    def List(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        summary = collections_pb2.CollectionSummary(collection="items", collection_id=1)
+        return collections_pb2.ListCollectionsResponse(collections=[summary])
+
+    def Stats(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        segment = collections_pb2.SegmentStats(
+            segment_id=4, state=collections_pb2.SEGMENT_STATE_SEALED, rows=9
+        )
+        return collections_pb2.CollectionStatsResponse(
+            row_count=len(self.records),
+            unindexed_rows=self.unindexed.pop(0) if self.unindexed else 0,
+            segments=[segment],
+            index_error=self.index_error,
+        )
+
+    def Insert(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        rows = rows_of(request)
+        self.records.update({key_of(row): row for row in rows})
+        return records_pb2.InsertResponse(inserted=len(rows), as_of=as_of)
+
+    def Upsert(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        rows = rows_of(request)
+        replaced = sum(key_of(row) in self.records for row in rows)
+        self.records.update({key_of(row): row for row in rows})
+        return records_pb2.UpsertResponse(
+            inserted=len(rows) - replaced, replaced=replaced, as_of=as_of
+        )
+
+    def Delete(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        keys = [*request.keys.int64_keys.values, *request.keys.string_keys.values]
+        gone = [key for key in keys if self.records.pop(key, None) is not None]
+        return records_pb2.DeleteResponse(deleted=len(gone), as_of=as_of)
+
+    def Get(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        keys = [*request.keys.int64_keys.values, *request.keys.string_keys.values]
+        found = [self.records[key] for key in keys if key in self.records]
+        return records_pb2.GetResponse(records=found, as_of=as_of)
+
+    def Query(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        rows = [self.records[key] for key in sorted(self.records)][: request.limit]
+        return records_pb2.QueryResponse(records=rows, as_of=as_of, warnings=["careful"])
+
+    def Count(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        warnings = ["unknown field 'x'"] if request.HasField("filter") else []
+        return records_pb2.CountResponse(count=len(self.records), warnings=warnings)
+
+    def _nearest(self, query: Any, options: Any) -> list[tuple[float, Any]]:
+        name = options.vector_field or self.schema.vectors[0].name
+        found = []
+        for key, record in self.records.items():
+            if name in record.vectors:
+                vector = np.frombuffer(record.vectors[name].dense.f32, "<f4")
+                found.append((float(((vector - query) ** 2).sum()), key))
+        return sorted(found)[: options.limit]
+
+    def Search(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        query = np.frombuffer(request.query.dense.f32, "<f4")
+        hits = []
+        for distance, key in self._nearest(query, request.options):
+            record = self.records[key]
+            hits.append(
+                search_pb2.Hit(
+                    key=record.key, distance=distance, score=-distance, fields=record.fields
+                )
+            )
+            for name in request.options.output_vectors:
+                hits[-1].vectors[name].CopyFrom(record.vectors[name])
+        work = search_pb2.SearchWork(
+            path=search_pb2.SEARCH_PATH_GRAPH, distances_computed=42, complete=True
+        )
+        return search_pb2.SearchResponse(hits=hits, work=work, as_of=as_of, warnings=["careful"])
+
+    def SearchBatch(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        name = request.options.vector_field or self.schema.vectors[0].name
+        size = next(spec.dimension for spec in self.schema.vectors if spec.name == name)
+        queries = np.frombuffer(request.queries_f32, "<f4").reshape(-1, size)
+        reply = search_pb2.SearchBatchResponse(as_of=as_of, warnings=["careful"])
+        if self.filler_bytes:
+            reply.warnings.append("x" * (self.filler_bytes * len(queries)))
+        for query in queries:
+            result = reply.results.add()
+            result.work.path = search_pb2.SEARCH_PATH_SCAN
+            for distance, key in self._nearest(query, request.options):
+                column = result.keys.string_keys if isinstance(key, str) else result.keys.int64_keys
+                column.values.append(key)
+                result.distances.append(distance)
+                result.scores.append(-distance)
+            records = [self.records[key] for _, key in self._nearest(query, request.options)]
+            self._add_columns(result, records, request.options)
+        return reply
+
+    def _add_columns(self, result: Any, records: list[Any], options: Any) -> None:
+        present = [("label" in record.fields) for record in records]
+        label = result.fields.add(name="label")
+        label.present = bytes([sum(here << i for i, here in enumerate(present[:8]))])
+        label.int64s.values.extend(record.fields["label"].int64_value for record in records)
+        for name in options.output_vectors:
+            parts = [record.vectors[name].dense.f32 for record in records]
+            result.vectors.add(name=name, f32=b"".join(parts))
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
+    grpc_server = grpc.server(futures.ThreadPoolExecutor(2), options=options)
+    collections_pb2_grpc.add_CollectionServiceServicer_to_server(fake, grpc_server)
+    records_pb2_grpc.add_RecordServiceServicer_to_server(fake, grpc_server)
+    search_pb2_grpc.add_SearchServiceServicer_to_server(fake, grpc_server)
+    fake.address = f"127.0.0.1:{grpc_server.add_insecure_port('127.0.0.1:0')}"
+    grpc_server.start()
+    yield fake
+    grpc_server.stop(None).wait()
+
+
+@pytest.fixture
+def db(server: FakeServer) -> Iterator[Client]:
+    with Client(server.address, timeout=20, wait_ready=True) as client:
+        server.requests.clear()
+        yield client
