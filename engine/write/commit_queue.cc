@@ -1,11 +1,11 @@
 #include "engine/write/commit_queue.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
+
+#include <algorithm>
 
 namespace azimuth::engine {
 namespace {
@@ -72,10 +72,10 @@ std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {
   std::vector<Waiter*> group;
   size_t bytes = 0;
   for (Waiter* waiter : waiters_) {
-    const bool fits = group.empty() ||
-                      (group.size() < kGroupCommitsMax && !waiter->commit->alone() &&
-                       !group.front()->commit->alone() &&
-                       bytes + waiter->commit->byte_size() <= kGroupBytesMax);
+    const bool fits =
+        group.empty() ||
+        (group.size() < kGroupCommitsMax && !waiter->commit->alone() &&
+         !group.front()->commit->alone() && bytes + waiter->commit->byte_size() <= kGroupBytesMax);
     if (!fits) break;
     bytes += waiter->commit->byte_size();
     waiter->taken = true;
@@ -129,8 +129,7 @@ absl::Status CommitQueue::AppendToLog(storage::CommitBatch& batch) {
   const absl::Status status = SyncedCommit(store_, batch);
   if (status.ok() || status.code() == absl::StatusCode::kResourceExhausted) return status;
   read_only_.store(true, std::memory_order_release);
-  LogError("the write-ahead log failed; the store is read-only: %s",
-           std::string(status.message()));
+  LogError("the write-ahead log failed; the store is read-only: %s", std::string(status.message()));
   return absl::UnavailableError(
       absl::StrCat("the write-ahead log failed; outcome: unknown, an upsert is safe to repeat: ",
                    status.message()));

@@ -1,13 +1,23 @@
 // CommitQueue: the one order of all changes of the store, and the group commit.
 //
-// Waiters line up; the first becomes leader, takes those behind it along up to a cap, and for all of
-// them: resolves one after the other (3), writes one batch with one sync (4), applies to memory and
-// publishes the sequence number (5). The numbers are the steps of the write path in
+// Waiters line up; the first becomes leader, takes those behind it along up to a cap, and for all
+// of them: resolves one after the other (3), writes one batch with one sync (4), applies to memory
+// and publishes the sequence number (5). The numbers are the steps of the write path in
 // docs/ARCHITECTURE.md; 3 to 5 are where a replicated log can stand.
 // Source: the writer queue of LevelDB, with resolution by the leader.
 //
 // Thread safety: Run from any number of threads.
 #pragma once
+
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "base/value.h"
+#include "engine/views.h"
+#include "storage/store.h"
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 
 #include <atomic>
 #include <cstddef>
@@ -16,15 +26,6 @@
 #include <optional>
 #include <utility>
 #include <vector>
-
-#include "absl/container/flat_hash_map.h"
-#include "absl/status/status.h"
-#include "base/deadline.h"
-#include "base/ids.h"
-#include "base/mutex.h"
-#include "base/value.h"
-#include "engine/views.h"
-#include "storage/store.h"
 
 namespace azimuth::engine {
 
@@ -66,9 +67,9 @@ class CommitQueue final {
 
   // Takes `commit` through the steps; returns when it is synced and published, with its sequence
   // number (that of the newest commit if it changed nothing). Errors: those of Resolve;
-  // DeadlineExceeded if the deadline passed before its turn (not applied); Unavailable if the log could
-  // not be written (outcome unknown; the store is read-only from then on), ResourceExhausted if the
-  // disk is full; FailedPrecondition when the store is read-only.
+  // DeadlineExceeded if the deadline passed before its turn (not applied); Unavailable if the log
+  // could not be written (outcome unknown; the store is read-only from then on), ResourceExhausted
+  // if the disk is full; FailedPrecondition when the store is read-only.
   absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
 
   bool read_only() const { return read_only_.load(std::memory_order_acquire); }

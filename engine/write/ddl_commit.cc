@@ -1,13 +1,13 @@
 #include "engine/write/ddl_commit.h"
 
-#include <utility>
-
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
 #include "engine/limits.h"
 #include "engine/segment/build_job.h"
 #include "storage/file.h"
+
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -88,7 +88,8 @@ void DropCommit::Apply(Seq) {
 
 void CloseGrowingCommit::Apply(Seq) {
   if (collection_->growing == nullptr || collection_->growing->size() == 0) return;
-  collection_->growing->Close(collection_->next_row);
+  // Not up to next_row: rows of commits that come later in this group have taken ids already.
+  collection_->growing->Close(collection_->growing->rows().end);
   collection_->growing = nullptr;
   ScheduleBuild(core_, collection_);
 }

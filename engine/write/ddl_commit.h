@@ -3,12 +3,12 @@
 // Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
 
-#include <memory>
-#include <string>
-
 #include "engine/core.h"
 #include "engine/schema.h"
 #include "engine/write/commit_queue.h"
+
+#include <memory>
+#include <string>
 
 namespace azimuth::engine {
 

@@ -1,11 +1,12 @@
 #include "engine/write/record_commit.h"
 
-#include <chrono>
-#include <optional>
-
-#include "absl/container/flat_hash_set.h"
 #include "base/status.h"
 #include "engine/segment/build_job.h"
+
+#include "absl/container/flat_hash_set.h"
+
+#include <chrono>
+#include <optional>
 
 namespace azimuth::engine {
 namespace {
@@ -61,8 +62,8 @@ GrowingSegment& GrowingWithRoom(Core& core, Collection& collection, RowId next) 
   if (collection.growing != nullptr && !collection.growing->full()) return *collection.growing;
   SegmentSet segments = collection.segments();
   if (collection.growing != nullptr) collection.growing->Close(next);
-  collection.growing = std::make_shared<GrowingSegment>(collection.schema, next,
-                                                        core.options.growing_rows_max);
+  collection.growing =
+      std::make_shared<GrowingSegment>(collection.schema, next, core.options.growing_rows_max);
   segments.segments.push_back(collection.growing);
   collection.SetSegments(std::move(segments), core.views);
   return *collection.growing;
@@ -101,7 +102,8 @@ absl::StatusOr<bool> PutCommit::Resolve(ResolveContext& context) {
     for (size_t slot = 0; slot < records_[i].vectors.size(); ++slot) {
       const std::span<const float> vector = records_[i].vectors[slot];
       if (vector.empty()) continue;
-      context.batch.PutVector(collection.row_store, collection.schema.vectors[slot].id, row, vector);
+      context.batch.PutVector(collection.row_store, collection.schema.vectors[slot].id, row,
+                              vector);
     }
     storage::KeyEntry entry;
     entry.row = row;

@@ -3,14 +3,14 @@
 // Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
 
+#include "engine/core.h"
+#include "engine/write/commit_queue.h"
+#include "engine/write/validate.h"
+
 #include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
-
-#include "engine/core.h"
-#include "engine/write/commit_queue.h"
-#include "engine/write/validate.h"
 
 namespace azimuth::engine {
 

@@ -1,16 +1,17 @@
 #include "engine/write/validate.h"
 
+#include "base/status.h"
+#include "base/strings.h"
+#include "engine/limits.h"
+#include "index/distance/distance.h"
+
+#include "absl/container/flat_hash_map.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
-
-#include "absl/container/flat_hash_map.h"
-#include "base/status.h"
-#include "base/strings.h"
-#include "engine/limits.h"
-#include "index/distance/distance.h"
 
 namespace azimuth::engine {
 namespace {
@@ -51,14 +52,22 @@ absl::Status CheckDynamicValue(const Value& value, int depth) {
   return absl::InternalError("unknown kind of value");
 }
 
+// `fields["price"]`.
+std::string Member(std::string_view member, std::string_view name) {
+  std::string quoted = Quoted(name);
+  quoted.front() = quoted.back() = '"';
+  return absl::StrCat(ToAbsl(member), "[", quoted, "]");
+}
+
 absl::Status CheckDynamicName(std::string_view name) {
   const bool bad = name.empty() || name.size() > kNameBytesMax || !IsValidUtf8(name) ||
-                   name == kKeyFieldName ||
-                   std::any_of(name.begin(), name.end(),
-                               [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+                   name == kKeyFieldName || std::any_of(name.begin(), name.end(), [](char c) {
+                     return static_cast<unsigned char>(c) < 0x20;
+                   });
   if (!bad) return absl::OkStatus();
-  return InvalidArgument("a field name is 1 to %d bytes of UTF-8 without control characters, and not %s",
-                         kNameBytesMax, Quoted(kKeyFieldName));
+  return InvalidArgument(
+      "a field name is 1 to %d bytes of UTF-8 without control characters, and not %s",
+      kNameBytesMax, Quoted(kKeyFieldName));
 }
 
 // `value` as a value of the declared type.
@@ -102,7 +111,7 @@ absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs,
   std::vector<std::pair<FieldId, Value>> declared;
   for (FieldInput& input : inputs) {
     const auto at = [&](const absl::Status& status) {
-      return AtPlace(absl::StrFormat("fields[%s]", Quoted(input.name)), status);
+      return AtPlace(Member("fields", input.name), status);
     };
     if (const FieldDef* field = schema.FindField(input.name)) {
       absl::StatusOr<Value> value = FitToType(*field, std::move(input.value));
@@ -133,8 +142,8 @@ absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs,
     if (field.default_value.has_value()) {
       declared.emplace_back(field.id, *field.default_value);
     } else if (!field.nullable) {
-      return InvalidArgument("fields[%s]: missing; it is neither nullable nor has it a default",
-                             Quoted(field.name));
+      return InvalidArgument("%s: missing; it is neither nullable nor has it a default",
+                             Member("fields", field.name));
     }
   }
   std::sort(declared.begin(), declared.end(),
@@ -152,12 +161,18 @@ absl::Status CheckVectors(const Schema& schema, const std::vector<VectorInput>& 
                           std::vector<std::span<const float>>& vectors) {
   vectors.resize(schema.vectors.size());
   for (const VectorInput& input : inputs) {
-    const std::string place = absl::StrFormat("vectors[%s]", Quoted(input.name));
     const VectorFieldDef* field = schema.FindVector(input.name);
-    if (field == nullptr) return InvalidArgument("%s: there is no such vector field", place);
-    AZ_RETURN_IF_ERROR(CheckVector(*field, input.values, place));
+    if (field == nullptr) {
+      return InvalidArgument("%s: there is no such vector field", Member("vectors", input.name));
+    }
+    if (absl::Status status = CheckVector(*field, input.values, ""); !status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat(Member("vectors", input.name), status.message()));
+    }
     auto& slot = vectors[static_cast<size_t>(field - schema.vectors.data())];
-    if (!slot.empty()) return InvalidArgument("%s: given twice", place);
+    if (!slot.empty()) {
+      return InvalidArgument("%s: given twice", Member("vectors", input.name));
+    }
     slot = input.values;
   }
   return absl::OkStatus();
@@ -175,7 +190,7 @@ absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput reco
   AZ_RETURN_IF_ERROR(CheckVectors(schema, record.vectors, checked.vectors));
   const size_t bytes = EncodeRow(checked.row).size();
   if (bytes > kRecordBytesMax) {
-    return InvalidArgument("%d bytes without vectors, at most %d are allowed", bytes,
+    return InvalidArgument("fields: %d bytes with the key, at most %d are allowed", bytes,
                            kRecordBytesMax);
   }
   return checked;
@@ -193,8 +208,9 @@ absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view pla
   const auto& text = std::get<std::string>(key);
   if (text.empty() || text.size() > kKeyBytesMax || !IsValidUtf8(text) ||
       text.find('\0') != std::string::npos) {
-    return InvalidArgument("%s: a string key is 1 to %d bytes of UTF-8 without NUL, got %d bytes %s",
-                           std::string(place), kKeyBytesMax, text.size(), KeyToText(key));
+    return InvalidArgument(
+        "%s: a string key is 1 to %d bytes of UTF-8 without NUL, got %d bytes %s",
+        std::string(place), kKeyBytesMax, text.size(), KeyToText(key));
   }
   return absl::OkStatus();
 }
@@ -240,7 +256,11 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
   places.reserve(records.size());
   for (size_t i = 0; i < records.size(); ++i) {
     absl::StatusOr<CheckedRecord> record = CheckRecord(schema, std::move(records[i]));
-    if (!record.ok()) return AtPlace(absl::StrFormat("records[%d]", i), record.status());
+    if (!record.ok()) {
+      return absl::Status(
+          record.status().code(),
+          absl::StrFormat("records[%d].%s", i, std::string(record.status().message())));
+    }
     const auto [place, is_new] = places.try_emplace(record->row.key, checked.size());
     if (is_new) {
       checked.push_back(*std::move(record));

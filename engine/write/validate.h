@@ -1,19 +1,20 @@
-// Step 1 of a write: everything that can be said of a batch without looking at the store. A bad record
-// fails the whole batch; the message names it: `records[17].vectors["image"]: expected 784
+// Step 1 of a write: everything that can be said of a batch without looking at the store. A bad
+// record fails the whole batch; the message names it: `records[17].vectors["image"]: expected 784
 // dimensions, got 783`.
 //
 // Thread safety: pure functions.
 #pragma once
 
-#include <span>
-#include <string_view>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/value.h"
 #include "engine/record.h"
 #include "engine/schema.h"
 #include "storage/row.h"
+
+#include "absl/status/statusor.h"
+
+#include <span>
+#include <string_view>
+#include <vector>
 
 namespace azimuth::engine {
 
