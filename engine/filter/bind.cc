@@ -1,8 +1,3 @@
-#include <cmath>
-#include <optional>
-#include <utility>
-
-#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/status.h"
 #include "engine/filter/compare.h"
@@ -10,6 +5,12 @@
 #include "engine/filter/filter.h"
 #include "engine/filter/program.h"
 #include "engine/limits.h"
+
+#include "absl/strings/str_format.h"
+
+#include <cmath>
+#include <optional>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -19,10 +20,13 @@ enum class Comparable : uint8_t { kAny, kBool, kNumber, kString };
 
 Comparable ComparableOf(FieldType type) {
   switch (type) {
-    case FieldType::kBool: return Comparable::kBool;
+    case FieldType::kBool:
+      return Comparable::kBool;
     case FieldType::kInt64:
-    case FieldType::kDouble: return Comparable::kNumber;
-    case FieldType::kString: return Comparable::kString;
+    case FieldType::kDouble:
+      return Comparable::kNumber;
+    case FieldType::kString:
+      return Comparable::kString;
   }
   return Comparable::kAny;
 }
@@ -30,14 +34,18 @@ Comparable ComparableOf(FieldType type) {
 // Nothing for what is no scalar.
 std::optional<Comparable> ComparableOf(ValueKind kind) {
   switch (kind) {
-    case ValueKind::kBool: return Comparable::kBool;
+    case ValueKind::kBool:
+      return Comparable::kBool;
     case ValueKind::kInt64:
-    case ValueKind::kDouble: return Comparable::kNumber;
-    case ValueKind::kString: return Comparable::kString;
+    case ValueKind::kDouble:
+      return Comparable::kNumber;
+    case ValueKind::kString:
+      return Comparable::kString;
     case ValueKind::kMissing:
     case ValueKind::kNull:
     case ValueKind::kList:
-    case ValueKind::kMap: break;
+    case ValueKind::kMap:
+      break;
   }
   return std::nullopt;
 }
@@ -89,10 +97,10 @@ std::vector<FilterField> Binder::TakeFields() {
 absl::Status Binder::Unknown(const std::string& name, TextPosition position) const {
   const std::string head = name.substr(0, name.find('.'));
   const std::optional<std::string> closest = ClosestFieldName(schema_, head);
-  return Error(position, absl::StrFormat("unknown field %s%s", Quoted(name),
-                                         closest ? absl::StrFormat(" (did you mean %s?)",
-                                                                   Quoted(*closest))
-                                                 : ""));
+  return Error(
+      position,
+      absl::StrFormat("unknown field %s%s", Quoted(name),
+                      closest ? absl::StrFormat(" (did you mean %s?)", Quoted(*closest)) : ""));
 }
 
 absl::StatusOr<FieldInfo> Binder::Find(const std::string& name, TextPosition position) const {
@@ -106,10 +114,9 @@ absl::StatusOr<FieldInfo> Binder::Find(const std::string& name, TextPosition pos
   const FieldDef* def = schema_.FindField(head);
   const bool is_key = head == kKeyFieldName;
   if (head.size() != name.size() && (is_key || def != nullptr)) {
-    return Error(position,
-                 absl::StrFormat("unknown field %s: %s is %s and has no fields within", Quoted(name),
-                                 Quoted(head),
-                                 is_key ? "the record's key" : FieldTypeName(def->type)));
+    return Error(position, absl::StrFormat("unknown field %s: %s is %s and has no fields within",
+                                           Quoted(name), Quoted(head),
+                                           is_key ? "the record's key" : FieldTypeName(def->type)));
   }
   if (is_key) {
     info.field.source = FilterField::Source::kKey;
@@ -139,8 +146,9 @@ absl::Status Binder::CheckLiteral(const Expr& expr, const FieldInfo& info,
                                   const Value& literal) const {
   const std::optional<Comparable> comparable = ComparableOf(literal.kind());
   if (!comparable) {
-    return Error(expr.position, absl::StrFormat("a field cannot be compared with a value of kind %s",
-                                                ValueKindName(literal.kind())));
+    return Error(expr.position,
+                 absl::StrFormat("a field cannot be compared with a value of kind %s",
+                                 ValueKindName(literal.kind())));
   }
   if (const auto* number = std::get_if<double>(&literal.data);
       number != nullptr && !std::isfinite(*number)) {
@@ -166,10 +174,10 @@ absl::Status Binder::CheckTwoFields(const Expr& expr, const FieldInfo& left,
   }
   if (left.comparable != Comparable::kAny && right.comparable != Comparable::kAny &&
       left.comparable != right.comparable) {
-    return Error(expr.position,
-                 absl::StrFormat("field %s is %s and cannot be compared with field %s, which is %s",
-                                 Quoted(expr.field), left.type, Quoted(expr.other_field),
-                                 right.type));
+    return Error(
+        expr.position,
+        absl::StrFormat("field %s is %s and cannot be compared with field %s, which is %s",
+                        Quoted(expr.field), left.type, Quoted(expr.other_field), right.type));
   }
   return absl::OkStatus();
 }
@@ -180,9 +188,9 @@ absl::Status Binder::CheckShape(const Expr& expr, int depth) const {
                  absl::StrFormat("the filter is nested deeper than %d levels", kFilterDepthMax));
   }
   if (nodes_ > kFilterNodesMax) {
-    return Error(expr.position,
-                 absl::StrFormat("the filter has more than %d conditions and operators",
-                                 kFilterNodesMax));
+    return Error(
+        expr.position,
+        absl::StrFormat("the filter has more than %d conditions and operators", kFilterNodesMax));
   }
   const size_t children = expr.children.size();
   bool sound = children == 0;

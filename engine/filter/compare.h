@@ -3,11 +3,11 @@
 // Thread safety: pure functions.
 #pragma once
 
-#include <cstdint>
-#include <string_view>
-
 #include "engine/filter/expr.h"
 #include "index/column/column.h"
+
+#include <cstdint>
+#include <string_view>
 
 namespace azimuth::engine {
 
@@ -70,7 +70,8 @@ inline Order CompareViews(const index::ScalarView& a, const index::ScalarView& b
     case ValueKind::kMissing:
     case ValueKind::kNull:
     case ValueKind::kList:
-    case ValueKind::kMap: break;
+    case ValueKind::kMap:
+      break;
   }
   return Order::kIncomparable;
 }
@@ -79,16 +80,24 @@ inline Order CompareViews(const index::ScalarView& a, const index::ScalarView& b
 constexpr uint32_t Accepted(CompareOp op) {
   constexpr uint32_t kLess = 1, kEqual = 2, kGreater = 4;
   switch (op) {
-    case CompareOp::kEq: return kEqual;
-    case CompareOp::kNe: return kLess | kGreater;
-    case CompareOp::kLt: return kLess;
-    case CompareOp::kLe: return kLess | kEqual;
-    case CompareOp::kGt: return kGreater;
-    case CompareOp::kGe: return kGreater | kEqual;
+    case CompareOp::kEq:
+      return kEqual;
+    case CompareOp::kNe:
+      return kLess | kGreater;
+    case CompareOp::kLt:
+      return kLess;
+    case CompareOp::kLe:
+      return kLess | kEqual;
+    case CompareOp::kGt:
+      return kGreater;
+    case CompareOp::kGe:
+      return kGreater | kEqual;
   }
   return 0;
 }
 
-constexpr bool IsOrdering(CompareOp op) { return op != CompareOp::kEq && op != CompareOp::kNe; }
+constexpr bool IsOrdering(CompareOp op) {
+  return op != CompareOp::kEq && op != CompareOp::kNe;
+}
 
 }  // namespace azimuth::engine

@@ -1,11 +1,12 @@
 #include "engine/filter/diagnostic.h"
 
+#include "base/strings.h"
+
+#include "absl/strings/str_format.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <string>
-
-#include "absl/strings/str_format.h"
-#include "base/strings.h"
 
 namespace azimuth::engine {
 namespace {
@@ -56,9 +57,9 @@ std::string LineAndCaret(std::string_view line, size_t column) {
 absl::Status FilterErrorAt(std::string_view text, TextPosition position, absl::StatusCode code,
                            std::string_view message) {
   if (text.empty()) return absl::Status(code, ToAbsl(message));
-  return absl::Status(
-      code, absl::StrFormat("%d:%d: %s%s", position.line, position.column, message,
-                            LineAndCaret(LineOf(text, position.line), position.column)));
+  return absl::Status(code,
+                      absl::StrFormat("%d:%d: %s%s", position.line, position.column, message,
+                                      LineAndCaret(LineOf(text, position.line), position.column)));
 }
 
 absl::Status CheckFilterCharacters(std::string_view text) {

@@ -3,11 +3,12 @@
 // Thread safety: stateless.
 #pragma once
 
-#include <cstddef>
-#include <string_view>
+#include "engine/filter/expr.h"
 
 #include "absl/status/status.h"
-#include "engine/filter/expr.h"
+
+#include <cstddef>
+#include <string_view>
 
 namespace azimuth::engine {
 
@@ -24,7 +25,8 @@ absl::Status FilterErrorAt(std::string_view text, TextPosition position, absl::S
 // in `text`. Tabs and line breaks are allowed.
 absl::Status CheckFilterCharacters(std::string_view text);
 
-// The bytes of the character at the front of `text`, 1 if it is not valid UTF-8. REQUIRES: non-empty.
+// The bytes of the character at the front of `text`, 1 if it is not valid UTF-8. REQUIRES:
+// non-empty.
 size_t CharacterLength(std::string_view text);
 // True for a character (its UTF-8 bytes) that reorders the text around it on a screen.
 bool IsBidiControl(std::string_view character);

@@ -1,11 +1,11 @@
-#include <algorithm>
-#include <bit>
-
 #include "base/check.h"
 #include "base/status.h"
 #include "engine/filter/compare.h"
 #include "engine/filter/filter.h"
 #include "engine/filter/program.h"
+
+#include <algorithm>
+#include <bit>
 
 namespace azimuth::engine {
 namespace {
@@ -144,7 +144,8 @@ Truth BlockEvaluator::CompareToLiteral(const FilterInstruction& instruction) {
     case ValueKind::kNull:
     case ValueKind::kBool:
     case ValueKind::kList:
-    case ValueKind::kMap: break;
+    case ValueKind::kMap:
+      break;
   }
   const ScalarView literal = index::ViewOf(instruction.literal);
   return ForEachRow(instruction.op,
@@ -198,18 +199,26 @@ Truth BlockEvaluator::BoolField(const FilterInstruction& instruction) {
 
 Truth BlockEvaluator::Evaluate(const FilterInstruction& instruction) {
   switch (instruction.kind) {
-    case Expr::Kind::kTrue: return {.yes = rows_, .unknown = 0};
-    case Expr::Kind::kAnd: return All(instruction);
-    case Expr::Kind::kOr: return Any(instruction);
+    case Expr::Kind::kTrue:
+      return {.yes = rows_, .unknown = 0};
+    case Expr::Kind::kAnd:
+      return All(instruction);
+    case Expr::Kind::kOr:
+      return Any(instruction);
     case Expr::Kind::kNot: {
       const Truth truth = Evaluate(instruction.children.front());
       return {.yes = rows_ & ~(truth.yes | truth.unknown), .unknown = truth.unknown};
     }
-    case Expr::Kind::kCompare: return CompareToLiteral(instruction);
-    case Expr::Kind::kCompareFields: return CompareTwoFields(instruction);
-    case Expr::Kind::kIn: return InSet(instruction);
-    case Expr::Kind::kIsNull: return IsNull(instruction);
-    case Expr::Kind::kBoolField: return BoolField(instruction);
+    case Expr::Kind::kCompare:
+      return CompareToLiteral(instruction);
+    case Expr::Kind::kCompareFields:
+      return CompareTwoFields(instruction);
+    case Expr::Kind::kIn:
+      return InSet(instruction);
+    case Expr::Kind::kIsNull:
+      return IsNull(instruction);
+    case Expr::Kind::kBoolField:
+      return BoolField(instruction);
   }
   return {};
 }

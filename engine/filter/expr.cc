@@ -1,24 +1,31 @@
 #include "engine/filter/expr.h"
 
+#include "base/strings.h"
+#include "engine/filter/diagnostic.h"
+
+#include "absl/strings/str_format.h"
+
 #include <charconv>
 #include <cmath>
 #include <string_view>
-
-#include "absl/strings/str_format.h"
-#include "base/strings.h"
-#include "engine/filter/diagnostic.h"
 
 namespace azimuth::engine {
 namespace {
 
 std::string_view Spelling(CompareOp op) {
   switch (op) {
-    case CompareOp::kEq: return "==";
-    case CompareOp::kNe: return "!=";
-    case CompareOp::kLt: return "<";
-    case CompareOp::kLe: return "<=";
-    case CompareOp::kGt: return ">";
-    case CompareOp::kGe: return ">=";
+    case CompareOp::kEq:
+      return "==";
+    case CompareOp::kNe:
+      return "!=";
+    case CompareOp::kLt:
+      return "<";
+    case CompareOp::kLe:
+      return "<=";
+    case CompareOp::kGt:
+      return ">";
+    case CompareOp::kGe:
+      return ">=";
   }
   return "?";
 }
@@ -64,14 +71,24 @@ void AppendString(std::string_view text, std::string& out) {
 
 void AppendLiteral(const Value& value, std::string& out) {
   switch (value.kind()) {
-    case ValueKind::kBool: out += std::get<bool>(value.data) ? "true" : "false"; break;
-    case ValueKind::kInt64: absl::StrAppendFormat(&out, "%d", std::get<int64_t>(value.data)); break;
-    case ValueKind::kDouble: AppendDouble(std::get<double>(value.data), out); break;
-    case ValueKind::kString: AppendString(std::get<std::string>(value.data), out); break;
+    case ValueKind::kBool:
+      out += std::get<bool>(value.data) ? "true" : "false";
+      break;
+    case ValueKind::kInt64:
+      absl::StrAppendFormat(&out, "%d", std::get<int64_t>(value.data));
+      break;
+    case ValueKind::kDouble:
+      AppendDouble(std::get<double>(value.data), out);
+      break;
+    case ValueKind::kString:
+      AppendString(std::get<std::string>(value.data), out);
+      break;
     case ValueKind::kMissing:
     case ValueKind::kNull:
     case ValueKind::kList:
-    case ValueKind::kMap: out += ValueKindName(value.kind()); break;
+    case ValueKind::kMap:
+      out += ValueKindName(value.kind());
+      break;
   }
 }
 
@@ -94,9 +111,15 @@ void AppendLiterals(const Expr& expr, std::string& out) {
 void AppendExpr(const Expr& expr, std::string& out) {
   out += '(';
   switch (expr.kind) {
-    case Expr::Kind::kTrue: out += "true"; break;
-    case Expr::Kind::kAnd: AppendChildren(expr, " and ", out); break;
-    case Expr::Kind::kOr: AppendChildren(expr, " or ", out); break;
+    case Expr::Kind::kTrue:
+      out += "true";
+      break;
+    case Expr::Kind::kAnd:
+      AppendChildren(expr, " and ", out);
+      break;
+    case Expr::Kind::kOr:
+      AppendChildren(expr, " or ", out);
+      break;
     case Expr::Kind::kNot:
       out += "not ";
       AppendChildren(expr, "", out);
@@ -113,8 +136,12 @@ void AppendExpr(const Expr& expr, std::string& out) {
       AppendLiterals(expr, out);
       out += ']';
       break;
-    case Expr::Kind::kIsNull: absl::StrAppendFormat(&out, "%s is null", expr.field); break;
-    case Expr::Kind::kBoolField: out += expr.field; break;
+    case Expr::Kind::kIsNull:
+      absl::StrAppendFormat(&out, "%s is null", expr.field);
+      break;
+    case Expr::Kind::kBoolField:
+      out += expr.field;
+      break;
   }
   out += ')';
 }

@@ -3,9 +3,20 @@
 // ParseFilter -> BindFilter -> EvaluateFilter. The language: docs/FILTERS.md.
 // Three-valued logic as in SQL: a comparison with a null or missing value is unknown, `not` of
 // unknown is unknown, and only rows where the filter is true match. Integers and doubles compare
-// exactly. A value of another kind than the literal (in dynamic fields) makes the comparison unknown.
+// exactly. A value of another kind than the literal (in dynamic fields) makes the comparison
+// unknown.
 // Thread safety: a BoundFilter is immutable; any number of threads may evaluate it.
 #pragma once
+
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "base/strings.h"
+#include "engine/filter/expr.h"
+#include "engine/schema.h"
+#include "index/bitset.h"
+#include "index/column/column.h"
+
+#include "absl/status/statusor.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -15,15 +26,6 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "base/deadline.h"
-#include "base/ids.h"
-#include "base/strings.h"
-#include "engine/filter/expr.h"
-#include "engine/schema.h"
-#include "index/bitset.h"
-#include "index/column/column.h"
-
 namespace azimuth::engine {
 
 struct FilterProgram;
@@ -31,9 +33,9 @@ struct FilterProgram;
 // Values of $name parameters.
 using FilterParameters = StringMap<Value>;
 
-// The tree of `text`; an empty or blank text is kTrue. `$name` takes its value from `parameters`; every
-// parameter given must be used. Unimplemented for words of the full language that are not served.
-// InvalidArgument, with line, column and a caret line:
+// The tree of `text`; an empty or blank text is kTrue. `$name` takes its value from `parameters`;
+// every parameter given must be used. Unimplemented for words of the full language that are not
+// served. InvalidArgument, with line, column and a caret line:
 //   1:16: unknown character '#'
 //     price < 10 and # 3
 //                    ^
@@ -43,8 +45,8 @@ absl::StatusOr<Expr> ParseFilter(std::string_view text, const FilterParameters& 
 struct FilterField {
   enum class Source : uint8_t { kDeclared, kDynamic, kKey };
   Source source = Source::kDynamic;
-  FieldId id{};       // kDeclared.
-  std::string path;   // The name, or for kDynamic a dotted path.
+  FieldId id{};      // kDeclared.
+  std::string path;  // The name, or for kDynamic a dotted path.
 };
 
 // An Expr whose fields are resolved to slots of `fields()` and whose types are checked.
@@ -81,8 +83,8 @@ class ScalarSource {
   virtual void Read(size_t slot, uint32_t first, uint32_t count, index::ScalarView* out) const = 0;
 };
 
-// Sets `matches` (resized to row_count) to the rows where the filter is true. Leaf by leaf, 64 rows at
-// a time. Errors: those of `cancel`.
+// Sets `matches` (resized to row_count) to the rows where the filter is true. 64 rows at a time: a
+// block that is decided is not read further. Errors: those of `cancel`.
 absl::Status EvaluateFilter(const BoundFilter& filter, const ScalarSource& source,
                             index::Bitset& matches, const CancelToken& cancel);
 

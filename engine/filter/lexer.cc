@@ -1,21 +1,28 @@
 #include "engine/filter/lexer.h"
 
-#include <array>
-#include <utility>
-
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "engine/filter/diagnostic.h"
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+
+#include <array>
+#include <utility>
+
 namespace azimuth::engine {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool StartsName(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool ContinuesName(char c) { return StartsName(c) || IsDigit(c); }
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool StartsName(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool ContinuesName(char c) {
+  return StartsName(c) || IsDigit(c);
+}
 
 constexpr std::array<std::pair<std::string_view, TokenKind>, 14> kKeywords = {{
     {"and", TokenKind::kAnd},
@@ -44,13 +51,13 @@ TokenKind KindOfWord(std::string_view word) {
 
 // Longer operators first.
 constexpr std::array<std::pair<std::string_view, TokenKind>, 22> kOperators = {{
-    {"==", TokenKind::kEq},          {"=~", TokenKind::kMatches},    {"!=", TokenKind::kNe},
-    {"<>", TokenKind::kNe},          {"<=", TokenKind::kLe},         {">=", TokenKind::kGe},
-    {"&&", TokenKind::kAnd},         {"||", TokenKind::kOr},         {"=", TokenKind::kEq},
-    {"<", TokenKind::kLt},           {">", TokenKind::kGt},          {"!", TokenKind::kNot},
-    {"(", TokenKind::kLeftParen},    {")", TokenKind::kRightParen},  {"[", TokenKind::kLeftBracket},
-    {"]", TokenKind::kRightBracket}, {",", TokenKind::kComma},       {"+", TokenKind::kPlus},
-    {"-", TokenKind::kMinus},        {"*", TokenKind::kStar},        {"/", TokenKind::kSlash},
+    {"==", TokenKind::kEq},          {"=~", TokenKind::kMatches},   {"!=", TokenKind::kNe},
+    {"<>", TokenKind::kNe},          {"<=", TokenKind::kLe},        {">=", TokenKind::kGe},
+    {"&&", TokenKind::kAnd},         {"||", TokenKind::kOr},        {"=", TokenKind::kEq},
+    {"<", TokenKind::kLt},           {">", TokenKind::kGt},         {"!", TokenKind::kNot},
+    {"(", TokenKind::kLeftParen},    {")", TokenKind::kRightParen}, {"[", TokenKind::kLeftBracket},
+    {"]", TokenKind::kRightBracket}, {",", TokenKind::kComma},      {"+", TokenKind::kPlus},
+    {"-", TokenKind::kMinus},        {"*", TokenKind::kStar},       {"/", TokenKind::kSlash},
     {"%", TokenKind::kPercent},
 }};
 
@@ -75,7 +82,9 @@ void AppendUtf8(uint32_t code_point, std::string& out) {
 
 }  // namespace
 
-bool IsFilterKeyword(std::string_view word) { return KindOfWord(word) != TokenKind::kName; }
+bool IsFilterKeyword(std::string_view word) {
+  return KindOfWord(word) != TokenKind::kName;
+}
 
 void Lexer::Skip(size_t bytes) {
   for (const char c : rest_.substr(0, bytes)) {
@@ -178,8 +187,9 @@ absl::StatusOr<Token> Lexer::String() {
   }
   Skip(1);
   if (Peek() == '"' || Peek() == '\'') {
-    return Error("a string ends right before another quote (a quote inside a string is written "
-                 "with a backslash before it)");
+    return Error(
+        "a string ends right before another quote (a quote inside a string is written "
+        "with a backslash before it)");
   }
   token.text = start.rest_.substr(0, start.rest_.size() - rest_.size());
   return token;
@@ -200,10 +210,20 @@ absl::StatusOr<uint32_t> Lexer::HexDigits() {
 // Reads the escape at the front of rest_ and appends its character.
 absl::Status Lexer::Escape(std::string& value) {
   switch (Peek(1)) {
-    case '\\': case '"': case '\'': value.push_back(Peek(1)); break;
-    case 'n': value.push_back('\n'); break;
-    case 't': value.push_back('\t'); break;
-    case 'r': value.push_back('\r'); break;
+    case '\\':
+    case '"':
+    case '\'':
+      value.push_back(Peek(1));
+      break;
+    case 'n':
+      value.push_back('\n');
+      break;
+    case 't':
+      value.push_back('\t');
+      break;
+    case 'r':
+      value.push_back('\r');
+      break;
     case 'u': {
       AZ_ASSIGN_OR_RETURN(uint32_t code_point, HexDigits());
       const Lexer start = *this;
@@ -235,13 +255,17 @@ absl::StatusOr<Token> Lexer::Operator() {
     if (rest_.substr(0, spelling.size()) == spelling) return Take(kind, spelling.size());
   }
   switch (Peek()) {
-    case '&': return Error("unknown operator '&' (did you mean '&&' or 'and'?)");
-    case '|': return Error("unknown operator '|' (did you mean '||' or 'or'?)");
-    case '.': return Error("unexpected '.' (a number starts with a digit, as in 0.5)");
-    default: break;
+    case '&':
+      return Error("unknown operator '&' (did you mean '&&' or 'and'?)");
+    case '|':
+      return Error("unknown operator '|' (did you mean '||' or 'or'?)");
+    case '.':
+      return Error("unexpected '.' (a number starts with a digit, as in 0.5)");
+    default:
+      break;
   }
-  return Error(absl::StrFormat("unknown character %s",
-                               Quoted(rest_.substr(0, CharacterLength(rest_)))));
+  return Error(
+      absl::StrFormat("unknown character %s", Quoted(rest_.substr(0, CharacterLength(rest_)))));
 }
 
 }  // namespace azimuth::engine

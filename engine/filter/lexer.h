@@ -4,13 +4,14 @@
 // Ownership: borrows the text; tokens point into it.
 #pragma once
 
+#include "engine/filter/expr.h"
+
+#include "absl/status/statusor.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-#include "absl/status/statusor.h"
-#include "engine/filter/expr.h"
 
 namespace azimuth::engine {
 
@@ -20,12 +21,36 @@ enum class TokenKind : uint8_t {
   kNumber,     // Without a sign.
   kString,     // Token::value is the string without quotes and escapes.
   kParameter,  // `$name`; Token::value is the name.
-  kLeftParen, kRightParen, kLeftBracket, kRightBracket, kComma,
-  kEq, kNe, kLt, kLe, kGt, kGe,
-  kAnd, kOr, kNot, kIn, kBetween, kIs, kNull, kTrue, kFalse,
+  kLeftParen,
+  kRightParen,
+  kLeftBracket,
+  kRightBracket,
+  kComma,
+  kEq,
+  kNe,
+  kLt,
+  kLe,
+  kGt,
+  kGe,
+  kAnd,
+  kOr,
+  kNot,
+  kIn,
+  kBetween,
+  kIs,
+  kNull,
+  kTrue,
+  kFalse,
   kNotANumber,  // `nan`, `inf`, `infinity`: reserved, so that they never become fields.
   // Of the full language; recognised, so that the answer can say that they are not served.
-  kLike, kContains, kMatches, kPlus, kMinus, kStar, kSlash, kPercent,
+  kLike,
+  kContains,
+  kMatches,
+  kPlus,
+  kMinus,
+  kStar,
+  kSlash,
+  kPercent,
 };
 
 struct Token {

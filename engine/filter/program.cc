@@ -1,9 +1,9 @@
 #include "engine/filter/program.h"
 
-#include <utility>
-
 #include "base/check.h"
 #include "engine/filter/compare.h"
+
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -19,7 +19,8 @@ FilterInstruction Compile(const Expr& expr, const StringMap<size_t>& slots, size
     return it->second;
   };
   switch (expr.kind) {
-    case Expr::Kind::kTrue: break;
+    case Expr::Kind::kTrue:
+      break;
     case Expr::Kind::kAnd:
     case Expr::Kind::kOr:
     case Expr::Kind::kNot:
@@ -41,7 +42,9 @@ FilterInstruction Compile(const Expr& expr, const StringMap<size_t>& slots, size
       for (const Value& literal : expr.literals) instruction.set.Insert(literal);
       break;
     case Expr::Kind::kIsNull:
-    case Expr::Kind::kBoolField: instruction.slot = slot(expr.field); break;
+    case Expr::Kind::kBoolField:
+      instruction.slot = slot(expr.field);
+      break;
   }
   return instruction;
 }
@@ -66,30 +69,38 @@ void LiteralSet::Insert(const Value& value) {
 
 bool LiteralSet::Contains(const index::ScalarView& value) const {
   switch (value.kind) {
-    case ValueKind::kBool: return value.boolean ? has_true : has_false;
-    case ValueKind::kInt64: return integers.contains(value.int64);
+    case ValueKind::kBool:
+      return value.boolean ? has_true : has_false;
+    case ValueKind::kInt64:
+      return integers.contains(value.int64);
     case ValueKind::kDouble:
       if (IsInt64(value.float64)) return integers.contains(static_cast<int64_t>(value.float64));
       return doubles.contains(value.float64);
-    case ValueKind::kString: return strings.contains(value.text);
+    case ValueKind::kString:
+      return strings.contains(value.text);
     case ValueKind::kMissing:
     case ValueKind::kNull:
     case ValueKind::kList:
-    case ValueKind::kMap: break;
+    case ValueKind::kMap:
+      break;
   }
   return false;
 }
 
 bool LiteralSet::HasIncomparable(const index::ScalarView& value) const {
   switch (value.kind) {
-    case ValueKind::kBool: return has_numbers() || !strings.empty();
+    case ValueKind::kBool:
+      return has_numbers() || !strings.empty();
     case ValueKind::kInt64:
-    case ValueKind::kDouble: return has_bools() || !strings.empty();
-    case ValueKind::kString: return has_bools() || has_numbers();
+    case ValueKind::kDouble:
+      return has_bools() || !strings.empty();
+    case ValueKind::kString:
+      return has_bools() || has_numbers();
     case ValueKind::kMissing:
     case ValueKind::kNull:
     case ValueKind::kList:
-    case ValueKind::kMap: break;
+    case ValueKind::kMap:
+      break;
   }
   return !empty();
 }

@@ -4,17 +4,18 @@
 // Thread safety: immutable. Ownership: owns copies of all literals.
 #pragma once
 
+#include "base/strings.h"
+#include "base/value.h"
+#include "engine/filter/expr.h"
+#include "index/column/column.h"
+
+#include "absl/container/flat_hash_set.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "absl/container/flat_hash_set.h"
-#include "base/strings.h"
-#include "base/value.h"
-#include "engine/filter/expr.h"
-#include "index/column/column.h"
 
 namespace azimuth::engine {
 
