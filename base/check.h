@@ -1,4 +1,5 @@
-// AZ_CHECK and AZ_DCHECK: assertions about the program itself, never about input or bytes from disk.
+// AZ_CHECK and AZ_DCHECK: assertions about the program itself, never about input or bytes from
+// disk.
 //
 // AZ_CHECK is always on. AZ_DCHECK is compiled in unless NDEBUG is set: for hot loops.
 #pragma once
@@ -10,8 +11,9 @@ namespace azimuth {
 
 }  // namespace azimuth
 
-#define AZ_CHECK(condition) \
-  (static_cast<bool>(condition) ? static_cast<void>(0) : ::azimuth::CheckFailed(__FILE__, __LINE__, #condition))
+#define AZ_CHECK(condition)                            \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
+                                : ::azimuth::CheckFailed(__FILE__, __LINE__, #condition))
 
 #ifdef NDEBUG
 #define AZ_DCHECK(condition) static_cast<void>(0)

@@ -4,11 +4,11 @@
 // Thread safety: copies share nothing mutable; Check may be called from any thread.
 #pragma once
 
+#include "absl/status/status.h"
+
 #include <chrono>
 #include <functional>
 #include <utility>
-
-#include "absl/status/status.h"
 
 namespace azimuth {
 

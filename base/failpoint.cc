@@ -1,12 +1,12 @@
 #include "base/failpoint.h"
 
+#include "base/status.h"
+
 #include <array>
 #include <atomic>
 #include <charconv>
 #include <csignal>
 #include <string>
-
-#include "base/status.h"
 
 namespace azimuth {
 namespace {
@@ -62,7 +62,9 @@ absl::Status ArmOne(std::string_view entry) {
 
 }  // namespace
 
-std::string_view FailpointName(Failpoint point) { return kNames[static_cast<size_t>(point)]; }
+std::string_view FailpointName(Failpoint point) {
+  return kNames[static_cast<size_t>(point)];
+}
 
 absl::Status ArmFailpoints(std::string_view text) {
   for (State& state : States()) state.action.store(0);
@@ -81,8 +83,7 @@ absl::Status VisitFailpoint(Failpoint point) {
   if (action == Action::kNone) return absl::OkStatus();
   if (state.visits_left.fetch_sub(1) != 1) return absl::OkStatus();
   if (action == Action::kKill) std::raise(SIGKILL);
-  return absl::UnavailableError(
-      absl::StrFormat("failpoint %s", std::string(FailpointName(point))));
+  return absl::UnavailableError(absl::StrFormat("failpoint %s", std::string(FailpointName(point))));
 }
 
 }  // namespace azimuth

@@ -8,23 +8,23 @@
 // Thread safety: Arm before threads start, or between their visits; the rest is free.
 #pragma once
 
-#include <string_view>
-
 #include "absl/status/status.h"
 
-#define AZ_FAILPOINTS(X)                                       \
-  X(kCommitBeforeLog, "commit.before_log")                     \
-  X(kCommitAfterLog, "commit.after_log")                       \
-  X(kCommitAfterApply, "commit.after_apply")                   \
-  X(kSegmentBeforeBuild, "segment.before_build")               \
-  X(kSegmentMidWrite, "segment.mid_write")                     \
-  X(kSegmentBeforeRename, "segment.before_rename")             \
-  X(kSegmentBeforeDirSync, "segment.before_dir_sync")          \
-  X(kSegmentBeforeCatalog, "segment.before_catalog")           \
-  X(kSegmentAfterCatalog, "segment.after_catalog")             \
-  X(kSegmentBeforeRemove, "segment.before_remove")             \
-  X(kDropAfterCatalog, "drop.after_catalog")                   \
-  X(kRecoverAfterOpen, "recover.after_open")                   \
+#include <string_view>
+
+#define AZ_FAILPOINTS(X)                              \
+  X(kCommitBeforeLog, "commit.before_log")            \
+  X(kCommitAfterLog, "commit.after_log")              \
+  X(kCommitAfterApply, "commit.after_apply")          \
+  X(kSegmentBeforeBuild, "segment.before_build")      \
+  X(kSegmentMidWrite, "segment.mid_write")            \
+  X(kSegmentBeforeRename, "segment.before_rename")    \
+  X(kSegmentBeforeDirSync, "segment.before_dir_sync") \
+  X(kSegmentBeforeCatalog, "segment.before_catalog")  \
+  X(kSegmentAfterCatalog, "segment.after_catalog")    \
+  X(kSegmentBeforeRemove, "segment.before_remove")    \
+  X(kDropAfterCatalog, "drop.after_catalog")          \
+  X(kRecoverAfterOpen, "recover.after_open")          \
   X(kRecoverMidRows, "recover.mid_rows")
 
 namespace azimuth {
@@ -48,11 +48,12 @@ absl::Status VisitFailpoint(Failpoint point);
 
 #ifdef AZ_FAILPOINTS_ENABLED
 // Returns the error from the enclosing function (Status or StatusOr) when armed with `error`.
-#define AZ_FAILPOINT(point)                                                                  \
-  do {                                                                                       \
-    if (::absl::Status az_fp_ = ::azimuth::VisitFailpoint(::azimuth::Failpoint::point); !az_fp_.ok()) { \
-      return az_fp_;                                                                         \
-    }                                                                                        \
+#define AZ_FAILPOINT(point)                                                             \
+  do {                                                                                  \
+    if (::absl::Status az_fp_ = ::azimuth::VisitFailpoint(::azimuth::Failpoint::point); \
+        !az_fp_.ok()) {                                                                 \
+      return az_fp_;                                                                    \
+    }                                                                                   \
   } while (false)
 #else
 #define AZ_FAILPOINT(point) static_cast<void>(0)

@@ -1,11 +1,12 @@
-// Log lines: one line each, on stderr, with UTC time and level. Never keys, vectors or field values.
+// Log lines: one line each, on stderr, with UTC time and level. Never keys, vectors or field
+// values.
 //
 // Thread safety: any number of threads; lines do not mix.
 #pragma once
 
-#include <string_view>
-
 #include "absl/strings/str_format.h"
+
+#include <string_view>
 
 namespace azimuth {
 

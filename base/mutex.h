@@ -43,7 +43,9 @@ class AZ_THREAD_ATTRIBUTE(capability("mutex")) Mutex final {
 
 class AZ_THREAD_ATTRIBUTE(scoped_lockable) MutexLock final {
  public:
-  explicit MutexLock(Mutex& mu) AZ_THREAD_ATTRIBUTE(acquire_capability(mu)) : mu_(mu) { mu_.Lock(); }
+  explicit MutexLock(Mutex& mu) AZ_THREAD_ATTRIBUTE(acquire_capability(mu)) : mu_(mu) {
+    mu_.Lock();
+  }
   ~MutexLock() AZ_THREAD_ATTRIBUTE(release_capability()) { mu_.Unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;
@@ -81,7 +83,8 @@ class AZ_THREAD_ATTRIBUTE(scoped_lockable) SharedMutexLock final {
 
 class AZ_THREAD_ATTRIBUTE(scoped_lockable) ReaderLock final {
  public:
-  explicit ReaderLock(SharedMutex& mu) AZ_THREAD_ATTRIBUTE(acquire_shared_capability(mu)) : mu_(mu) {
+  explicit ReaderLock(SharedMutex& mu) AZ_THREAD_ATTRIBUTE(acquire_shared_capability(mu))
+      : mu_(mu) {
     mu_.LockShared();
   }
   ~ReaderLock() AZ_THREAD_ATTRIBUTE(release_capability()) { mu_.UnlockShared(); }

@@ -6,15 +6,16 @@
 // our own bug only.
 #pragma once
 
-#include <string>
-#include <string_view>
-#include <utility>
+#include "base/strings.h"
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "base/strings.h"
+
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace azimuth {
 
@@ -59,11 +60,11 @@ absl::Status ResourceExhausted(const absl::FormatSpec<Args...>& format, const Ar
 #define AZ_STATUS_CONCAT(a, b) AZ_STATUS_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function if `expression` (an absl::Status) is not OK.
-#define AZ_RETURN_IF_ERROR(expression)                        \
-  do {                                                        \
+#define AZ_RETURN_IF_ERROR(expression)                                \
+  do {                                                                \
     if (::absl::Status az_status_ = (expression); !az_status_.ok()) { \
-      return az_status_;                                      \
-    }                                                         \
+      return az_status_;                                              \
+    }                                                                 \
   } while (false)
 
 // AZ_ASSIGN_OR_RETURN(auto x, F()): declares or assigns x, or returns F's error.

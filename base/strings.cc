@@ -1,13 +1,14 @@
 #include "base/strings.h"
 
-#include <cstdint>
-
 #include "absl/strings/str_format.h"
+
+#include <cstdint>
 
 namespace azimuth {
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the start of `text` (Unicode 15, table 3-7); 0 if none.
+// Length of the well-formed UTF-8 sequence at the start of `text` (Unicode 15, table 3-7); 0 if
+// none.
 size_t Utf8SequenceLength(std::string_view text) {
   const auto byte = [&](size_t i) -> uint32_t {
     return i < text.size() ? static_cast<uint8_t>(text[i]) : 0;

@@ -1,27 +1,38 @@
 #include "base/value.h"
 
-#include <cmath>
-#include <utility>
-
-#include "absl/strings/str_format.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/strings.h"
 
+#include "absl/strings/str_format.h"
+
+#include <cmath>
+#include <utility>
+
 namespace azimuth {
 
-bool operator==(const Value& a, const Value& b) { return a.data == b.data; }
+bool operator==(const Value& a, const Value& b) {
+  return a.data == b.data;
+}
 
 std::string_view ValueKindName(ValueKind kind) {
   switch (kind) {
-    case ValueKind::kMissing: return "missing";
-    case ValueKind::kNull: return "null";
-    case ValueKind::kBool: return "bool";
-    case ValueKind::kInt64: return "int64";
-    case ValueKind::kDouble: return "double";
-    case ValueKind::kString: return "string";
-    case ValueKind::kList: return "list";
-    case ValueKind::kMap: return "map";
+    case ValueKind::kMissing:
+      return "missing";
+    case ValueKind::kNull:
+      return "null";
+    case ValueKind::kBool:
+      return "bool";
+    case ValueKind::kInt64:
+      return "int64";
+    case ValueKind::kDouble:
+      return "double";
+    case ValueKind::kString:
+      return "string";
+    case ValueKind::kList:
+      return "list";
+    case ValueKind::kMap:
+      return "map";
   }
   return "unknown";
 }

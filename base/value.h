@@ -4,6 +4,8 @@
 // Thread safety: plain values.
 #pragma once
 
+#include "absl/status/statusor.h"
+
 #include <cstdint>
 #include <map>
 #include <string>
@@ -11,8 +13,6 @@
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include "absl/status/statusor.h"
 
 namespace azimuth {
 
@@ -49,7 +49,9 @@ static_assert(sizeof(std::pair<const std::string, Value>) > 0);
 using Key = std::variant<int64_t, std::string>;
 
 // Total order of keys of one collection: int64 by number, strings by bytes.
-inline bool KeyLess(const Key& a, const Key& b) { return a < b; }
+inline bool KeyLess(const Key& a, const Key& b) {
+  return a < b;
+}
 
 // `17` or `'abc'`, for messages.
 std::string KeyToText(const Key& key);

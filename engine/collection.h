@@ -5,13 +5,6 @@
 // Thread safety: fields in three groups, each says who may touch it.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
-
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "base/strings.h"
@@ -21,6 +14,13 @@
 #include "engine/segment/segment.h"
 #include "engine/views.h"
 #include "storage/row.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace azimuth::engine {
 
@@ -48,8 +48,8 @@ class Collection final {
   // Synchronise themselves.
   RetiredMap retired;
   std::atomic<bool> dropped{false};
-  std::atomic<uint64_t> live_rows{0};       // As of the last published commit.
-  std::atomic<int64_t> last_append_ms{0};   // Steady clock.
+  std::atomic<uint64_t> live_rows{0};      // As of the last published commit.
+  std::atomic<int64_t> last_append_ms{0};  // Steady clock.
 
   // The current list; valid while the caller is pinned, or is the commit leader.
   const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }
@@ -66,9 +66,9 @@ class Collection final {
 
   // Guarded by build_mu.
   Mutex build_mu;
-  bool building AZ_GUARDED_BY(build_mu) = false;  // A build of this collection runs or waits.
-  std::string index_error AZ_GUARDED_BY(build_mu);   // Of the last build, if it failed.
-  int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;   // Steady clock; after a failed build.
+  bool building AZ_GUARDED_BY(build_mu) = false;    // A build of this collection runs or waits.
+  std::string index_error AZ_GUARDED_BY(build_mu);  // Of the last build, if it failed.
+  int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;  // Steady clock; after a failed build.
 
  private:
   std::atomic<const SegmentSet*> segments_;

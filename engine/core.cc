@@ -11,7 +11,9 @@ absl::StatusOr<std::shared_ptr<Collection>> Core::FindCollection(std::string_vie
 
 absl::StatusOr<Collection*> Core::FindPinned(std::string_view name,
                                              const ViewRegistry::Pin&) const {
-  AZ_RETURN_IF_ERROR(CheckCollectionName(name));
+  if (absl::Status status = CheckCollectionName(name); !status.ok()) {
+    return AtPlace("collection", status);
+  }
   const auto it = collections().find(name);
   if (it == collections().end()) return NotFound("collection %s does not exist", Quoted(name));
   return it->second.get();

@@ -1,16 +1,10 @@
 // Core: the parts of an open database that the write path, the life of segments and the query path
 // share. Database owns one; nothing else makes one.
 //
-// Thread safety: each part says its own. Lock order: build_mu of a collection, then the queue's, then
-// that of the views.
+// Thread safety: each part says its own. Lock order: build_mu of a collection, then the queue's,
+// then that of the views.
 #pragma once
 
-#include <atomic>
-#include <memory>
-#include <string_view>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "engine/collection.h"
 #include "engine/database.h"
@@ -20,6 +14,13 @@
 #include "index/graph/search.h"
 #include "storage/data_dir.h"
 #include "storage/store.h"
+
+#include "absl/status/statusor.h"
+
+#include <atomic>
+#include <memory>
+#include <string_view>
+#include <vector>
 
 namespace azimuth::engine {
 

@@ -1,10 +1,5 @@
 #include "engine/database.h"
 
-#include <algorithm>
-#include <chrono>
-#include <thread>
-#include <utility>
-
 #include "base/logging.h"
 #include "base/status.h"
 #include "engine/core.h"
@@ -17,6 +12,11 @@
 #include "engine/write/ddl_commit.h"
 #include "engine/write/record_commit.h"
 #include "engine/write/validate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -113,7 +113,9 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
 absl::StatusOr<CreateResult> Database::CreateCollection(std::string_view name, const Schema& schema,
                                                         bool if_not_exists,
                                                         const CancelToken& cancel) {
-  AZ_RETURN_IF_ERROR(CheckCollectionName(name));
+  if (absl::Status status = CheckCollectionName(name); !status.ok()) {
+    return AtPlace("collection", status);
+  }
   AZ_RETURN_IF_ERROR(ValidateSchema(schema));
   Schema numbered = schema;
   NumberFields(numbered);
@@ -124,7 +126,9 @@ absl::StatusOr<CreateResult> Database::CreateCollection(std::string_view name, c
 
 absl::StatusOr<DropResult> Database::DropCollection(std::string_view name, bool if_exists,
                                                     const CancelToken& cancel) {
-  AZ_RETURN_IF_ERROR(CheckCollectionName(name));
+  if (absl::Status status = CheckCollectionName(name); !status.ok()) {
+    return AtPlace("collection", status);
+  }
   DropCommit commit(*rep_->core, std::string(name), if_exists);
   AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
   return DropResult{commit.dropped(), seq};
@@ -157,9 +161,9 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
     AZ_ASSIGN_OR_RETURN(const Matches visible,
                         all.Match(*segment, pin.seq(), collection->retired, CancelToken()));
     stats.row_count += visible.count;
-    const bool waits =
-        segment->state() == SegmentState::kBuilding ||
-        (segment->state() == SegmentState::kGrowing && segment->size() >= core.options.graph_rows_min);
+    const bool waits = segment->state() == SegmentState::kBuilding ||
+                       (segment->state() == SegmentState::kGrowing &&
+                        segment->size() >= core.options.graph_rows_min);
     if (waits) stats.unindexed_rows += segment->size();
     stats.segments.push_back({segment->id(), segment->state(), segment->size(),
                               segment->retired_count(), segment->file_bytes(),
@@ -256,7 +260,9 @@ absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,
   return field->dim;
 }
 
-bool Database::writable() const { return !rep_->core->queue.read_only(); }
+bool Database::writable() const {
+  return !rep_->core->queue.read_only();
+}
 
 absl::Status Database::Close() {
   rep_->Stop();

@@ -1,14 +1,22 @@
 // Database: the whole of Azimuth without a network. The server calls this and nothing else.
 //
 // Ownership: owns the data directory, the store, all collections and the background workers.
-// Thread safety: every function may be called from any number of threads, Close excepted (once, when
-// no other call runs).
-// Promise: when a write returns OK it is synced to disk and every later read sees it, whole.
-// Errors common to all: InvalidArgument (the message names place, value and what is allowed),
-// NotFound (collection), DeadlineExceeded and Cancelled (by the token; a write may only give them
-// before it was applied), FailedPrecondition (the store is read-only after a failed sync),
-// Unavailable (that failing write itself: outcome unknown).
+// Thread safety: every function may be called from any number of threads, Close excepted (once,
+// when no other call runs). Promise: when a write returns OK it is synced to disk and every later
+// read sees it, whole. Errors common to all: InvalidArgument (the message names place, value and
+// what is allowed), NotFound (collection), DeadlineExceeded and Cancelled (by the token; a write
+// may only give them before it was applied), FailedPrecondition (the store is read-only after a
+// failed sync), Unavailable (that failing write itself: outcome unknown).
 #pragma once
+
+#include "base/clock.h"
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "engine/query/request.h"
+#include "engine/record.h"
+#include "engine/schema.h"
+
+#include "absl/status/statusor.h"
 
 #include <cstdint>
 #include <memory>
@@ -16,14 +24,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/statusor.h"
-#include "base/clock.h"
-#include "base/deadline.h"
-#include "base/ids.h"
-#include "engine/query/request.h"
-#include "engine/record.h"
-#include "engine/schema.h"
 
 namespace azimuth::engine {
 
@@ -33,8 +33,8 @@ struct DatabaseOptions {
   // Rows that a growing segment takes before it is closed and built.
   uint32_t growing_rows_max = 8192;
   // A growing segment of at least this many rows is closed when no write came for growing_idle_ms;
-  // a smaller one is scanned as it is: a graph would not answer faster. Also the least number of rows
-  // for which index kind `auto` builds a graph.
+  // a smaller one is scanned as it is: a graph would not answer faster. Also the least number of
+  // rows for which index kind `auto` builds a graph.
   uint32_t graph_rows_min = 1024;
   int64_t growing_idle_ms = 500;
   // A segment file is not merged into one of more rows than this.
@@ -89,7 +89,8 @@ struct CollectionStats {
 
 class Database final {
  public:
-  // Locks and opens the directory, recovers, starts the workers. Errors: those of the storage layer.
+  // Locks and opens the directory, recovers, starts the workers. Errors: those of the storage
+  // layer.
   static absl::StatusOr<std::unique_ptr<Database>> Open(const DatabaseOptions& options);
   ~Database();  // Closes without a flush, as a crash would; nothing acknowledged is lost.
   Database(const Database&) = delete;

@@ -9,13 +9,13 @@ namespace azimuth::engine {
 inline constexpr size_t kNameBytesMax = 255;
 inline constexpr size_t kKeyBytesMax = 512;
 inline constexpr uint32_t kDimensionMax = 32768;
-inline constexpr size_t kFieldsMax = 1024;             // Of a schema, and of one record.
+inline constexpr size_t kFieldsMax = 1024;  // Of a schema, and of one record.
 inline constexpr size_t kVectorFieldsMax = 64;
 inline constexpr size_t kBatchRecordsMax = 100000;
 inline constexpr size_t kRecordBytesMax = size_t{1} << 20;  // Without vectors.
-inline constexpr uint32_t kLimitMax = 16384;           // Hits of a search, records of a query.
+inline constexpr uint32_t kLimitMax = 16384;                // Hits of a search, records of a query.
 inline constexpr uint32_t kEfMax = 32768;
-inline constexpr size_t kQueriesMax = 10000;           // Of one SearchBatch.
+inline constexpr size_t kQueriesMax = 10000;  // Of one SearchBatch.
 inline constexpr uint64_t kQueriesTimesLimitMax = 1000000;
 inline constexpr size_t kGetKeysMax = 16384;
 inline constexpr size_t kFilterBytesMax = size_t{64} << 10;

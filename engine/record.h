@@ -1,9 +1,12 @@
 // Records as they come in and go out of the engine: the engine's own types, so that every wire
 // protocol is one more thin adapter.
 //
-// Thread safety: plain values. Views (string_view, span) in inputs belong to the caller and need only
-// live until the call that takes them returns.
+// Thread safety: plain values. Views (string_view, span) in inputs belong to the caller and need
+// only live until the call that takes them returns.
 #pragma once
+
+#include "base/ids.h"
+#include "base/value.h"
 
 #include <cstdint>
 #include <map>
@@ -11,9 +14,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "base/ids.h"
-#include "base/value.h"
 
 namespace azimuth::engine {
 

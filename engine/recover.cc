@@ -1,12 +1,5 @@
 #include "engine/recover.h"
 
-#include <algorithm>
-#include <map>
-#include <set>
-#include <string>
-#include <utility>
-
-#include "absl/container/flat_hash_map.h"
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
@@ -14,6 +7,14 @@
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/sealed.h"
 #include "storage/file.h"
+
+#include "absl/container/flat_hash_map.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -28,9 +29,8 @@ void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
   LogError("segment %d is set aside and will be built again: %s", Raw(id),
            std::string(reason.message()));
   const std::string from = core.dir.segment_path(id);
-  const std::string to =
-      absl::StrFormat("%s/%d.%d", core.dir.quarantine_path(), Raw(id),
-                      core.options.clock->NowUnixMicros());
+  const std::string to = absl::StrFormat("%s/%d.%d", core.dir.quarantine_path(), Raw(id),
+                                         core.options.clock->NowUnixMicros());
   const absl::Status status = storage::RenameFile(from, to);
   if (!status.ok() && status.code() != absl::StatusCode::kNotFound) {
     LogWarning("could not set it aside: %s", std::string(status.message()));
@@ -118,8 +118,7 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
   std::vector<std::shared_ptr<Segment>> segments;
   for (const storage::SegmentEntry& entry : entries) {
     const std::string path = core.dir.segment_path(entry.id);
-    auto sealed =
-        SealedSegment::Open(path, collection.schema, entry, core.dir.incarnation());
+    auto sealed = SealedSegment::Open(path, collection.schema, entry, core.dir.incarnation());
     if (sealed.ok()) {
       known_files.insert(path);
       segments.push_back(*std::move(sealed));
@@ -137,8 +136,7 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
   RowId covered_to{};
   const auto load_up_to = [&](RowId end, bool is_last) -> absl::Status {
     if (covered_to >= end) return absl::OkStatus();
-    AZ_ASSIGN_OR_RETURN(auto loaded,
-                        RowLoader(core, collection, {covered_to, end}).Load());
+    AZ_ASSIGN_OR_RETURN(auto loaded, RowLoader(core, collection, {covered_to, end}).Load());
     if (loaded.empty()) return absl::OkStatus();
     if (is_last) {
       collection.growing = loaded.back();
@@ -220,7 +218,8 @@ void VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
     return;
   }
   if (!loaded->empty()) loaded->back()->Close(segment->rows().end);
-  // First aside, then out of the catalog: a start in between finds no file and reads the rows again.
+  // First aside, then out of the catalog: a start in between finds no file and reads the rows
+  // again.
   Quarantine(core, segment->id(), verified);
   ReplaceCommit replace(core, collection, {segment}, {loaded->begin(), loaded->end()}, {});
   const absl::Status status = replace.Publish();

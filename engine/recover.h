@@ -1,16 +1,17 @@
-// Recovery: from a data directory to a Core that serves, and the repair of a segment file that fails
-// its check later.
+// Recovery: from a data directory to a Core that serves, and the repair of a segment file that
+// fails its check later.
 //
-// Order: lock, format, RocksDB, catalog, segment files (mapped, not read), retirements, and only the
-// rows that no segment file covers. A file that no catalog names is removed; one that fails its check
-// is set aside and its rows are read from RocksDB, scanned, and built again.
-// Thread safety: Recover before any other use; RepairSegment from a worker.
+// Order: lock, format, RocksDB, catalog, segment files (mapped, not read), retirements, and only
+// the rows that no segment file covers. A file that no catalog names is removed; one that fails its
+// check is set aside and its rows are read from RocksDB, scanned, and built again. Thread safety:
+// Recover before any other use; RepairSegment from a worker.
 #pragma once
 
-#include <memory>
+#include "engine/core.h"
 
 #include "absl/status/statusor.h"
-#include "engine/core.h"
+
+#include <memory>
 
 namespace azimuth::engine {
 

@@ -1,17 +1,18 @@
 #include "engine/schema.h"
 
-#include <algorithm>
-#include <cmath>
-#include <utility>
-
-#include "absl/container/flat_hash_set.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_format.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "engine/filter/lexer.h"
 #include "engine/limits.h"
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -19,7 +20,9 @@ namespace {
 // The version that EncodeSchema writes and DecodeSchema reads.
 constexpr uint16_t kFormatVersion = 1;
 
-bool IsLetter(char c) { return absl::ascii_isalpha(static_cast<unsigned char>(c)) || c == '_'; }
+bool IsLetter(char c) {
+  return absl::ascii_isalpha(static_cast<unsigned char>(c)) || c == '_';
+}
 
 // True for [A-Za-z_][A-Za-z0-9_]{0,254}, with '-' as well if `dashes`.
 bool IsName(std::string_view name, bool dashes) {
@@ -29,20 +32,32 @@ bool IsName(std::string_view name, bool dashes) {
   });
 }
 
-bool IsKnown(KeyType type) { return type == KeyType::kInt64 || type == KeyType::kString; }
-bool IsKnown(FieldType type) { return type >= FieldType::kBool && type <= FieldType::kString; }
-bool IsKnown(Metric metric) { return metric >= Metric::kL2 && metric <= Metric::kCosine; }
-bool IsKnown(IndexKind kind) { return kind >= IndexKind::kAuto && kind <= IndexKind::kHnsw; }
+bool IsKnown(KeyType type) {
+  return type == KeyType::kInt64 || type == KeyType::kString;
+}
+bool IsKnown(FieldType type) {
+  return type >= FieldType::kBool && type <= FieldType::kString;
+}
+bool IsKnown(Metric metric) {
+  return metric >= Metric::kL2 && metric <= Metric::kCosine;
+}
+bool IsKnown(IndexKind kind) {
+  return kind >= IndexKind::kAuto && kind <= IndexKind::kHnsw;
+}
 bool IsKnown(Quantization quantization) {
   return quantization == Quantization::kAuto || quantization == Quantization::kNone;
 }
 
 ValueKind KindOf(FieldType type) {
   switch (type) {
-    case FieldType::kBool: return ValueKind::kBool;
-    case FieldType::kInt64: return ValueKind::kInt64;
-    case FieldType::kDouble: return ValueKind::kDouble;
-    case FieldType::kString: return ValueKind::kString;
+    case FieldType::kBool:
+      return ValueKind::kBool;
+    case FieldType::kInt64:
+      return ValueKind::kInt64;
+    case FieldType::kDouble:
+      return ValueKind::kDouble;
+    case FieldType::kString:
+      return ValueKind::kString;
   }
   return ValueKind::kMissing;
 }
@@ -116,7 +131,8 @@ absl::Status ValidateNames(std::string_view list, const std::vector<Def>& defs,
       return AtPlace(place, status);
     }
     if (!names.insert(defs[i].name).second) {
-      return AtPlace(place, InvalidArgument("a second field has the name %s", Quoted(defs[i].name)));
+      return AtPlace(place,
+                     InvalidArgument("a second field has the name %s", Quoted(defs[i].name)));
     }
   }
   return absl::OkStatus();
@@ -197,9 +213,8 @@ bool ReadName(ByteReader& reader, std::string& name) {
 absl::StatusOr<FieldDef> DecodeField(ByteReader& reader) {
   FieldDef field;
   bool has_default = false;
-  if (!ReadId(reader, field.id) || !ReadName(reader, field.name) ||
-      !ReadEnum(reader, field.type) || !ReadBool(reader, field.nullable) ||
-      !ReadBool(reader, has_default)) {
+  if (!ReadId(reader, field.id) || !ReadName(reader, field.name) || !ReadEnum(reader, field.type) ||
+      !ReadBool(reader, field.nullable) || !ReadBool(reader, has_default)) {
     return Malformed("scalar field");
   }
   if (has_default) {
@@ -228,23 +243,31 @@ absl::StatusOr<VectorFieldDef> DecodeVector(ByteReader& reader) {
 
 std::string_view KeyTypeName(KeyType type) {
   switch (type) {
-    case KeyType::kInt64: return "int64";
-    case KeyType::kString: return "string";
+    case KeyType::kInt64:
+      return "int64";
+    case KeyType::kString:
+      return "string";
   }
   return "unknown";
 }
 
 std::string_view FieldTypeName(FieldType type) {
   switch (type) {
-    case FieldType::kBool: return "bool";
-    case FieldType::kInt64: return "int64";
-    case FieldType::kDouble: return "double";
-    case FieldType::kString: return "string";
+    case FieldType::kBool:
+      return "bool";
+    case FieldType::kInt64:
+      return "int64";
+    case FieldType::kDouble:
+      return "double";
+    case FieldType::kString:
+      return "string";
   }
   return "unknown";
 }
 
-const FieldDef* Schema::FindField(std::string_view name) const { return FindByName(fields, name); }
+const FieldDef* Schema::FindField(std::string_view name) const {
+  return FindByName(fields, name);
+}
 
 const VectorFieldDef* Schema::FindVector(std::string_view name) const {
   return FindByName(vectors, name);
@@ -282,8 +305,8 @@ absl::Status ValidateSchema(const Schema& schema) {
                            static_cast<int>(schema.key_type));
   }
   if (schema.fields.size() > kFieldsMax) {
-    return InvalidArgument("schema.fields: %d fields; at most %d are allowed",
-                           schema.fields.size(), kFieldsMax);
+    return InvalidArgument("schema.fields: %d fields; at most %d are allowed", schema.fields.size(),
+                           kFieldsMax);
   }
   if (schema.vectors.empty() || schema.vectors.size() > kVectorFieldsMax) {
     return InvalidArgument("schema.vectors: %d vector fields; 1 to %d are allowed",
@@ -308,10 +331,10 @@ absl::Status ValidateSchema(const Schema& schema) {
 }
 
 void NumberFields(Schema& schema) {
-  for (FieldDef& field : schema.fields) field.id = std::exchange(schema.next_field,
-                                                                 Next(schema.next_field));
-  for (VectorFieldDef& vector : schema.vectors) vector.id = std::exchange(schema.next_field,
-                                                                         Next(schema.next_field));
+  for (FieldDef& field : schema.fields)
+    field.id = std::exchange(schema.next_field, Next(schema.next_field));
+  for (VectorFieldDef& vector : schema.vectors)
+    vector.id = std::exchange(schema.next_field, Next(schema.next_field));
 }
 
 bool SameDefinition(const Schema& a, const Schema& b) {

@@ -3,15 +3,16 @@
 // Thread safety: plain values; a collection's schema is immutable once it is created.
 #pragma once
 
+#include "base/ids.h"
+#include "base/value.h"
+
+#include "absl/status/statusor.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/statusor.h"
-#include "base/ids.h"
-#include "base/value.h"
 
 namespace azimuth::engine {
 
@@ -30,7 +31,7 @@ struct FieldDef {
   std::string name;
   FieldType type = FieldType::kInt64;
   bool nullable = true;
-  std::optional<Value> default_value;  // Of `type`; or null if nullable.
+  std::optional<Value> default_value{};  // Of `type`; or null if nullable.
   friend bool operator==(const FieldDef&, const FieldDef&) = default;
 };
 
@@ -47,7 +48,7 @@ struct VectorFieldDef {
   std::string name;
   uint32_t dim = 0;
   Metric metric = Metric::kL2;
-  IndexOptions index;
+  IndexOptions index{};
   friend bool operator==(const VectorFieldDef&, const VectorFieldDef&) = default;
 };
 
@@ -82,7 +83,8 @@ bool SameDefinition(const Schema& a, const Schema& b);
 
 // Byte table: docs/FORMATS.md, "Collection definition".
 std::string EncodeSchema(const Schema& schema);
-absl::StatusOr<Schema> DecodeSchema(std::string_view bytes);  // DataLoss, FailedPrecondition (version).
+absl::StatusOr<Schema> DecodeSchema(
+    std::string_view bytes);  // DataLoss, FailedPrecondition (version).
 
 // Up to one name among the schema's that is close to `name` (edit distance), for "did you mean".
 std::optional<std::string> ClosestFieldName(const Schema& schema, std::string_view name);

@@ -24,7 +24,8 @@ void ViewRegistry::Pin::Release() {
 }
 
 ViewRegistry::ViewRegistry(Seq seq, std::unique_ptr<storage::ReadSnapshot> snapshot)
-    : published_(std::make_unique<Published>(Published{seq, std::move(snapshot)}).release()), first_(std::make_unique<Block>()) {}
+    : published_(std::make_unique<Published>(Published{seq, std::move(snapshot)}).release()),
+      first_(std::make_unique<Block>()) {}
 
 ViewRegistry::~ViewRegistry() {
   std::deque<Retired> retired;
@@ -60,8 +61,8 @@ ViewRegistry::Pin ViewRegistry::PinNow() const {
       if (!slot.epoch_plus_1.compare_exchange_strong(expected, mine, std::memory_order_seq_cst)) {
         continue;
       }
-      // First a lower bound into the slot, then the view itself: OldestPinned never overtakes it. The
-      // slot is taken already, so that what published_ leads to is not freed.
+      // First a lower bound into the slot, then the view itself: OldestPinned never overtakes it.
+      // The slot is taken already, so that what published_ leads to is not freed.
       slot.seq.store(Raw(published_.load(std::memory_order_seq_cst)->seq),
                      std::memory_order_seq_cst);
       return Pin(&slot, published_.load(std::memory_order_seq_cst));
@@ -105,7 +106,9 @@ void ViewRegistry::Retire(std::function<void()> free) {
   Collect();
 }
 
-void ViewRegistry::ReleaseStore() { Publish(published(), nullptr); }
+void ViewRegistry::ReleaseStore() {
+  Publish(published(), nullptr);
+}
 
 void ViewRegistry::Collect() {
   uint64_t oldest = UINT64_MAX;

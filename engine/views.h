@@ -1,24 +1,24 @@
-// ViewRegistry: who reads at which sequence number, and what may be freed. docs/VISIBILITY.md has the
-// order of events and the argument.
+// ViewRegistry: who reads at which sequence number, and what may be freed. docs/VISIBILITY.md has
+// the order of events and the argument.
 //
-// A reader pins a slot before it reads anything shared, and unpins when it is done. While it is pinned,
-// (1) no row that is visible at its sequence number is dropped by a merge, and (2) nothing that it can
-// still reach is freed. Pinning takes no lock and touches no counter that others touch.
+// A reader pins a slot before it reads anything shared, and unpins when it is done. While it is
+// pinned, (1) no row that is visible at its sequence number is dropped by a merge, and (2) nothing
+// that it can still reach is freed. Pinning takes no lock and touches no counter that others touch.
 // Source: epoch-based reclamation (Fraser 2004), with the reader's sequence number in the slot.
 //
 // Thread safety: Pin from any thread. Publish, Retire and Collect from one thread at a time (the
 // leader of the commit queue). OldestPinned from any thread.
 #pragma once
 
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "storage/store.h"
+
 #include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-
-#include "base/ids.h"
-#include "base/mutex.h"
-#include "storage/store.h"
 
 namespace azimuth::engine {
 
@@ -59,8 +59,8 @@ class ViewRegistry final {
 
   Pin PinNow() const;
 
-  // Every row of commits up to `seq` is in place, and `snapshot` is the store after the last of them:
-  // later pins see them.
+  // Every row of commits up to `seq` is in place, and `snapshot` is the store after the last of
+  // them: later pins see them.
   void Publish(Seq seq, std::unique_ptr<storage::ReadSnapshot> snapshot);
   // The newest published number.
   Seq published() const { return PinNow().seq(); }

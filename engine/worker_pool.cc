@@ -1,11 +1,10 @@
 #include "engine/worker_pool.h"
 
+#include <atomic>
+#include <memory>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <atomic>
-#include <memory>
 #include <utility>
 
 namespace azimuth::engine {

@@ -1,8 +1,10 @@
-// WorkerPool: the background threads: builds, merges, maintenance. The only place that makes threads
-// in the engine. They run at lower priority than the threads that answer requests.
+// WorkerPool: the background threads: builds, merges, maintenance. The only place that makes
+// threads in the engine. They run at lower priority than the threads that answer requests.
 //
 // Thread safety: Submit and RunParallel from any thread.
 #pragma once
+
+#include "base/mutex.h"
 
 #include <chrono>
 #include <cstddef>
@@ -10,8 +12,6 @@
 #include <functional>
 #include <thread>
 #include <vector>
-
-#include "base/mutex.h"
 
 namespace azimuth::engine {
 
@@ -24,8 +24,8 @@ class WorkerPool final {
 
   // Runs `job` on some worker, in order of submission. Dropped if the pool is stopped.
   void Submit(std::function<void()> job);
-  // Runs body(0) ... body(count - 1) on the workers that are free and on the caller; returns when all
-  // are done. May be called from a job.
+  // Runs body(0) ... body(count - 1) on the workers that are free and on the caller; returns when
+  // all are done. May be called from a job.
   void RunParallel(size_t count, const std::function<void(size_t)>& body);
   // Lets running jobs end, drops waiting ones, joins. Idempotent; called by the owner only.
   void Stop();

@@ -4,13 +4,13 @@
 // Thread safety: as a plain container.
 #pragma once
 
+#include "base/check.h"
+
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
-
-#include "base/check.h"
 
 namespace azimuth::index {
 

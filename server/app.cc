@@ -1,11 +1,14 @@
 #include "server/app.h"
 
-#include <utility>
-
 #include "base/logging.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "engine/database.h"
+#include "server/rpc/collections_service.h"
+#include "server/rpc/records_service.h"
+#include "server/rpc/search_service.h"
+
+#include "grpc/grpc.h"
 #include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -13,9 +16,8 @@
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
-#include "server/rpc/collections_service.h"
-#include "server/rpc/records_service.h"
-#include "server/rpc/search_service.h"
+
+#include <utility>
 
 namespace azimuth::server {
 namespace {
@@ -29,6 +31,12 @@ void LogGrpcLine(gpr_log_func_args* line) {
   const LogLevel level =
       line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   LogLine(level, absl::StrCat("grpc: ", line->message));
+}
+
+// Holds gRPC's library until the process ends. Its shutdown, which the end of the last server would
+// start, waits up to 10 s for what connections have left behind, before the database is closed.
+void KeepGrpcInitialized() {
+  [[maybe_unused]] static const bool initialized = (grpc_init(), true);
 }
 
 // Limits that gRPC holds peers to. Compression is off because this version inflates a message
@@ -82,6 +90,7 @@ struct App::Rep {
 // server gives the same latency for short searches and would need that pool for all else; one with
 // completion queues is faster only for calls that do next to nothing.
 absl::Status App::Rep::Listen(const Config& config) {
+  KeepGrpcInitialized();
   gpr_set_log_function(LogGrpcLine);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -133,7 +142,9 @@ void App::Rep::Drain(std::chrono::milliseconds grace) {
 
 App::App(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 
-App::~App() { rep_->Drain(std::chrono::milliseconds(0)); }
+App::~App() {
+  rep_->Drain(std::chrono::milliseconds(0));
+}
 
 absl::StatusOr<std::unique_ptr<App>> App::Start(const Config& config) {
   auto rep = std::make_unique<Rep>();
@@ -142,9 +153,13 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const Config& config) {
   return std::unique_ptr<App>(new App(std::move(rep)));
 }
 
-const HostPort& App::address() const { return rep_->address; }
+const HostPort& App::address() const {
+  return rep_->address;
+}
 
-bool App::writable() const { return rep_->database->writable(); }
+bool App::writable() const {
+  return rep_->database->writable();
+}
 
 absl::Status App::Stop(std::chrono::milliseconds grace) {
   rep_->Drain(grace);

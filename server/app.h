@@ -5,12 +5,13 @@
 // Thread safety: one thread starts and stops; the rest may be called from any thread meanwhile.
 #pragma once
 
+#include "server/config.h"
+
+#include "absl/status/statusor.h"
+
 #include <chrono>
 #include <memory>
 #include <string>
-
-#include "absl/status/statusor.h"
-#include "server/config.h"
 
 namespace azimuth::server {
 

@@ -1,15 +1,16 @@
 #include "server/config.h"
 
+#include "base/status.h"
+#include "base/strings.h"
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+
 #include <charconv>
 #include <cstdlib>
 #include <map>
 #include <sstream>
 #include <utility>
-
-#include "CLI/CLI.hpp"
-#include "absl/strings/str_cat.h"
-#include "base/status.h"
-#include "base/strings.h"
 
 namespace azimuth::server {
 namespace {
@@ -22,8 +23,7 @@ bool IsLoopback4(std::string_view text) {
   for (; part < 4; ++part) {
     const std::string_view digits = text.substr(0, text.find('.'));
     uint8_t number = 0;
-    const auto [end, error] =
-        std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
     if (error != std::errc() || end != digits.data() + digits.size()) return false;
     if (part == 0 && number != 127) return false;
     text.remove_prefix(digits.size());
@@ -168,7 +168,9 @@ bool IsLoopback(std::string_view host) {
   return host == "localhost" || host == "::1" || IsLoopback4(host);
 }
 
-std::string_view Version() { return AZIMUTH_VERSION; }
+std::string_view Version() {
+  return AZIMUTH_VERSION;
+}
 
 CommandLine ParseCommandLine(int argc, const char* const* argv) {
   CommandLine out;

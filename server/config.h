@@ -4,14 +4,15 @@
 // Thread safety: ParseCommandLine reads the environment: call it before threads start.
 #pragma once
 
+#include "base/logging.h"
+#include "engine/database.h"
+
+#include "absl/status/statusor.h"
+
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-#include "absl/status/statusor.h"
-#include "base/logging.h"
-#include "engine/database.h"
 
 namespace azimuth::server {
 
@@ -30,7 +31,7 @@ struct Config {
   LogLevel log_level = LogLevel::kInfo;
   // How long calls that run may take to finish once the server stops.
   std::chrono::milliseconds grace{10000};
-  int rpc_threads = 256;
+  int rpc_threads = 1024;
   uint64_t rpc_memory_bytes = uint64_t{1} << 30;
   std::string port_file;   // Empty: none.
   std::string failpoints;  // Empty: none armed.

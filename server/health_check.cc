@@ -1,14 +1,14 @@
 #include "server/health_check.h"
 
-#include <string>
-#include <vector>
-
 #include "absl/strings/str_cat.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/security/credentials.h"
+
+#include <string>
+#include <vector>
 
 namespace azimuth::server {
 namespace {
@@ -35,8 +35,8 @@ absl::Status CheckHealth(const HostPort& address, std::chrono::milliseconds time
   if (target.host == "::") target.host = "::1";
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // A proxy of the environment is not meant.
-  grpc::GenericStub stub(grpc::CreateCustomChannel(
-      target.ToString(), grpc::InsecureChannelCredentials(), arguments));
+  grpc::GenericStub stub(
+      grpc::CreateCustomChannel(target.ToString(), grpc::InsecureChannelCredentials(), arguments));
 
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + timeout);

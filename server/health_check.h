@@ -4,10 +4,11 @@
 // Thread safety: a free function.
 #pragma once
 
-#include <chrono>
+#include "server/config.h"
 
 #include "absl/status/status.h"
-#include "server/config.h"
+
+#include <chrono>
 
 namespace azimuth::server {
 

@@ -3,21 +3,6 @@
 //
 // Exit codes: 0 stopped by a signal, or healthy; 1 could not start, became read-only, could not
 // close, or not healthy; 2 wrong command line or environment.
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <string>
-#include <string_view>
-#include <system_error>
-
-#include "absl/strings/str_cat.h"
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
@@ -25,6 +10,21 @@
 #include "server/app.h"
 #include "server/config.h"
 #include "server/health_check.h"
+
+#include "absl/strings/str_cat.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <poll.h>
+#include <string>
+#include <string_view>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <system_error>
+#include <unistd.h>
 
 namespace azimuth::server {
 namespace {
@@ -52,8 +52,7 @@ extern "C" void HandleStopSignal(int) {
 absl::Status InstallStopHandler() {
   g_stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (g_stop_event < 0) {
-    return absl::InternalError(
-        absl::StrCat("eventfd: ", std::generic_category().message(errno)));
+    return absl::InternalError(absl::StrCat("eventfd: ", std::generic_category().message(errno)));
   }
   struct sigaction action = {};
   action.sa_handler = HandleStopSignal;
@@ -93,8 +92,8 @@ absl::Status WritePortFile(const std::string& path, const HostPort& address) {
   std::error_code error;
   if (file.good()) std::filesystem::rename(temporary, path, error);
   if (file.good() && !error) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("--port-file: cannot write ", path,
-                                          error ? ": " : "", error ? error.message() : ""));
+  return absl::InternalError(absl::StrCat("--port-file: cannot write ", path, error ? ": " : "",
+                                          error ? error.message() : ""));
 }
 
 int Fail(std::string_view message, int exit_code = kExitFailed) {
@@ -167,4 +166,6 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace azimuth::server
 
-int main(int argc, char** argv) { return azimuth::server::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return azimuth::server::Main(argc, argv);
+}

@@ -60,7 +60,9 @@ struct ReadSnapshot::Rep {
 };
 
 ReadSnapshot::ReadSnapshot(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
-ReadSnapshot::~ReadSnapshot() { rep_->db->ReleaseSnapshot(rep_->snapshot); }
+ReadSnapshot::~ReadSnapshot() {
+  rep_->db->ReleaseSnapshot(rep_->snapshot);
+}
 
 struct Store::Rep {
   std::unique_ptr<rocksdb::DB> db;
@@ -137,8 +139,7 @@ struct Store::Rep {
         const size_t begin = i == 0 ? 0 : ends[i - 1];
         keys[i] = rocksdb::Slice(buffer.data() + begin, ends[i] - begin);
       }
-      db->MultiGet(options, handle(family), chunk, keys.data(), values.data(),
-                   statuses.data());
+      db->MultiGet(options, handle(family), chunk, keys.data(), values.data(), statuses.data());
       for (size_t i = 0; i < chunk; ++i) {
         if (statuses[i].IsNotFound()) continue;
         if (!statuses[i].ok()) return FromRocks("read " + place(first + i), statuses[i]);

@@ -1,9 +1,9 @@
 #include "engine/query/fetch.h"
 
+#include "base/status.h"
+
 #include <algorithm>
 #include <utility>
-
-#include "base/status.h"
 
 namespace azimuth::engine {
 namespace {
@@ -61,7 +61,8 @@ absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Coll
   }
   const bool wants_fields = !projection.fields.has_value() || !projection.fields->empty();
   if (wants_fields && !rows.empty()) {
-    AZ_ASSIGN_OR_RETURN(auto stored, core.store->GetRows(collection.row_store, ids, &pin.snapshot()));
+    AZ_ASSIGN_OR_RETURN(auto stored,
+                        core.store->GetRows(collection.row_store, ids, &pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
       if (!stored[i].has_value()) {
         return DataLoss("record %s: row %d is missing from the store", KeyToText(records[i].key),
@@ -73,7 +74,7 @@ absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Coll
   for (const std::string& name : projection.vectors) {
     const VectorFieldDef* field = collection.schema.FindVector(name);
     AZ_ASSIGN_OR_RETURN(auto vectors, core.store->GetVectors(collection.row_store, field->id, ids,
-                                                               &pin.snapshot()));
+                                                             &pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
       if (!vectors[i].empty()) records[i].vectors[name] = std::move(vectors[i]);
     }

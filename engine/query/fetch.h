@@ -3,13 +3,14 @@
 // Thread safety: pure functions over the store and a pinned view.
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "engine/core.h"
 #include "engine/query/request.h"
 #include "engine/record.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <vector>
 
 namespace azimuth::engine {
 

@@ -1,10 +1,11 @@
 #include "engine/query/matches.h"
 
-#include <algorithm>
-#include <utility>
+#include "base/status.h"
 
 #include "absl/strings/str_format.h"
-#include "base/status.h"
+
+#include <algorithm>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {

@@ -3,11 +3,6 @@
 // Thread safety: pure functions over immutable things.
 #pragma once
 
-#include <cstdint>
-#include <string>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "engine/filter/filter.h"
@@ -16,13 +11,19 @@
 #include "engine/segment/segment.h"
 #include "index/bitset.h"
 
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
 namespace azimuth::engine {
 
 // The rows of a segment that a request works on.
 struct Matches {
-  uint32_t limit = 0;     // Positions at or past it are not visible.
-  bool all = false;       // Every position below limit: `bits` says nothing.
-  index::Bitset bits;     // Over the limit rounded up to the segment's size when it was computed.
+  uint32_t limit = 0;  // Positions at or past it are not visible.
+  bool all = false;    // Every position below limit: `bits` says nothing.
+  index::Bitset bits;  // Over the limit rounded up to the segment's size when it was computed.
   uint64_t count = 0;
 
   const index::Bitset* admitted() const { return all ? nullptr : &bits; }

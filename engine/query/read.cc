@@ -1,13 +1,13 @@
 #include "engine/query/read.h"
 
-#include <algorithm>
-#include <utility>
-
 #include "base/status.h"
 #include "engine/limits.h"
 #include "engine/query/fetch.h"
 #include "engine/query/matches.h"
 #include "engine/write/validate.h"
+
+#include <algorithm>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -43,8 +43,8 @@ absl::StatusOr<GetResult> Get(const Core& core, std::string_view name, std::span
     AZ_RETURN_IF_ERROR(CheckKey(collection->schema, keys[i], absl::StrFormat("keys[%d]", i)));
   }
   AZ_RETURN_IF_ERROR(CheckProjection(collection->schema, projection));
-  AZ_ASSIGN_OR_RETURN(const auto entries, core.store->LookUpKeys(collection->row_store, keys,
-                                                                 &pin.snapshot()));
+  AZ_ASSIGN_OR_RETURN(const auto entries,
+                      core.store->LookUpKeys(collection->row_store, keys, &pin.snapshot()));
   GetResult result;
   result.as_of = pin.seq();
   std::vector<RowRef> rows;
@@ -76,14 +76,14 @@ absl::StatusOr<QueryResult> Query(const Core& core, std::string_view name, const
     return InvalidArgument("limit: %d; allowed are 1 to %d", limit, kLimitMax);
   }
   AZ_RETURN_IF_ERROR(CheckProjection(collection->schema, projection));
-  AZ_ASSIGN_OR_RETURN(RequestFilter bound, RequestFilter::Compile(collection->schema, filter.text,
-                                                                  filter.parameters));
+  AZ_ASSIGN_OR_RETURN(RequestFilter bound,
+                      RequestFilter::Compile(collection->schema, filter.text, filter.parameters));
   // The `limit` rows of the smallest keys: a heap whose top is the largest of them.
   using Entry = std::pair<KeyView, RowRef>;
   const auto by_key = [](const Entry& a, const Entry& b) { return a.first < b.first; };
   std::vector<Entry> smallest;
-  AZ_RETURN_IF_ERROR(ForEachMatch(
-      *collection, pin, bound, cancel, [&](const Segment& segment, uint32_t position) {
+  AZ_RETURN_IF_ERROR(
+      ForEachMatch(*collection, pin, bound, cancel, [&](const Segment& segment, uint32_t position) {
         Entry entry{segment.key(position), {&segment, position}};
         if (smallest.size() < limit) {
           smallest.push_back(std::move(entry));
@@ -110,8 +110,8 @@ absl::StatusOr<CountResult> Count(const Core& core, std::string_view name, const
   AZ_RETURN_IF_ERROR(cancel.Check());
   const ViewRegistry::Pin pin = core.views.PinNow();
   AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, pin));
-  AZ_ASSIGN_OR_RETURN(RequestFilter bound, RequestFilter::Compile(collection->schema, filter.text,
-                                                                  filter.parameters));
+  AZ_ASSIGN_OR_RETURN(RequestFilter bound,
+                      RequestFilter::Compile(collection->schema, filter.text, filter.parameters));
   CountResult result;
   result.as_of = pin.seq();
   for (const auto& segment : collection->segments().segments) {
@@ -126,14 +126,14 @@ absl::StatusOr<CountResult> Count(const Core& core, std::string_view name, const
 absl::StatusOr<MatchingRows> FindMatching(const Core& core, const Collection& collection,
                                           const FilterText& filter, const CancelToken& cancel) {
   const ViewRegistry::Pin pin = core.views.PinNow();
-  AZ_ASSIGN_OR_RETURN(RequestFilter bound, RequestFilter::Compile(collection.schema, filter.text,
-                                                                  filter.parameters));
+  AZ_ASSIGN_OR_RETURN(RequestFilter bound,
+                      RequestFilter::Compile(collection.schema, filter.text, filter.parameters));
   MatchingRows matching;
-  AZ_RETURN_IF_ERROR(ForEachMatch(collection, pin, bound, cancel,
-                                  [&](const Segment& segment, uint32_t position) {
-                                    matching.keys.push_back(segment.key(position).ToKey());
-                                    matching.rows.push_back(segment.row_id(position));
-                                  }));
+  AZ_RETURN_IF_ERROR(
+      ForEachMatch(collection, pin, bound, cancel, [&](const Segment& segment, uint32_t position) {
+        matching.keys.push_back(segment.key(position).ToKey());
+        matching.rows.push_back(segment.row_id(position));
+      }));
   return matching;
 }
 

@@ -3,15 +3,16 @@
 // Thread safety: any number of threads.
 #pragma once
 
+#include "base/deadline.h"
+#include "engine/core.h"
+#include "engine/query/request.h"
+
+#include "absl/status/statusor.h"
+
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/statusor.h"
-#include "base/deadline.h"
-#include "engine/core.h"
-#include "engine/query/request.h"
 
 namespace azimuth::engine {
 

@@ -3,17 +3,17 @@
 // Thread safety: plain values. Views in requests belong to the caller.
 #pragma once
 
+#include "base/ids.h"
+#include "base/strings.h"
+#include "base/value.h"
+#include "engine/record.h"
+
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "base/ids.h"
-#include "base/strings.h"
-#include "base/value.h"
-#include "engine/record.h"
 
 namespace azimuth::engine {
 
@@ -25,17 +25,17 @@ struct FilterText {
 
 // Which fields of a record come back.
 struct Projection {
-  std::optional<std::vector<std::string>> fields;  // nullopt: all scalar fields; empty: none.
-  std::vector<std::string> vectors;                // Only by name.
+  std::optional<std::vector<std::string>> fields = {};  // nullopt: all scalar fields; empty: none.
+  std::vector<std::string> vectors = {};                // Only by name.
 };
 
 struct SearchSpec {
-  std::string vector_field;     // May be empty if the collection has one.
-  uint32_t limit = 0;           // 1 to kLimitMax.
-  FilterText filter;
-  std::optional<uint32_t> ef;   // 1 to kEfMax; raised to limit. Default max(64, 2 x limit).
-  bool exact = false;           // Not together with ef.
-  Projection projection;
+  std::string vector_field = {};  // May be empty if the collection has one.
+  uint32_t limit = 0;             // 1 to kLimitMax.
+  FilterText filter = {};
+  std::optional<uint32_t> ef = {};  // 1 to kEfMax; raised to limit. Default max(64, 2 x limit).
+  bool exact = false;               // Not together with ef.
+  Projection projection = {};
 };
 
 enum class SearchPath : uint8_t { kNothing, kScan, kGraph, kMixed };

@@ -1,9 +1,5 @@
 #include "engine/query/search.h"
 
-#include <algorithm>
-#include <utility>
-#include <vector>
-
 #include "base/status.h"
 #include "engine/limits.h"
 #include "engine/query/fetch.h"
@@ -12,6 +8,10 @@
 #include "engine/segment/metric.h"
 #include "engine/write/validate.h"
 #include "index/distance/distance.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
 
 namespace azimuth::engine {
 namespace {
@@ -59,7 +59,8 @@ absl::StatusOr<std::vector<std::vector<float>>> PrepareQueries(const VectorField
   std::vector<std::vector<float>> prepared(count);
   for (size_t i = 0; i < count; ++i) {
     const auto query = queries.subspan(i * field.dim, field.dim);
-    AZ_RETURN_IF_ERROR(CheckVector(field, query, count == 1 ? "query" : absl::StrFormat("queries[%d]", i)));
+    AZ_RETURN_IF_ERROR(
+        CheckVector(field, query, count == 1 ? "query" : absl::StrFormat("queries[%d]", i)));
     prepared[i].assign(query.begin(), query.end());
     if (field.metric == Metric::kCosine) index::NormalizeL2(prepared[i]);
   }
@@ -98,9 +99,8 @@ class Searcher final {
     }
     if (!by_graph) {
       top_.Reset(spec_.limit, &segment);
-      AZ_ASSIGN_OR_RETURN(const uint64_t computed,
-                          segment.Scan(slot_, query, matches.limit, matches.admitted(), top_,
-                                       cancel_));
+      AZ_ASSIGN_OR_RETURN(const uint64_t computed, segment.Scan(slot_, query, matches.limit,
+                                                                matches.admitted(), top_, cancel_));
       work.distances_computed += computed;
     }
     ++(by_graph ? work.segments_by_graph : work.segments_by_scan);
@@ -120,14 +120,13 @@ class Searcher final {
   absl::StatusOr<bool> WalkSegment(const Segment& segment, const Matches& matches,
                                    const SegmentPlan& plan, const float* query, SearchWork& work) {
     top_.Reset(spec_.limit, &segment);
-    AZ_ASSIGN_OR_RETURN(
-        const index::GraphSearchResult walked,
-        segment.Walk(slot_, query, ef_, plan.distances_max, matches.admitted(), top_, *scratch_,
-                     cancel_));
+    AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
+                        segment.Walk(slot_, query, ef_, plan.distances_max, matches.admitted(),
+                                     top_, *scratch_, cancel_));
     work.distances_computed += walked.distances_computed;
     // A graph need not reach every row; as many hits as rows match are promised.
-    const uint64_t owed = std::min<uint64_t>(
-        {spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
+    const uint64_t owed =
+        std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
     return !walked.abandoned && top_.size() >= owed;
   }
 
@@ -148,8 +147,8 @@ SearchPath PathOf(const SearchWork& work) {
 }
 
 absl::Status FetchHits(const Core& core, const Collection& collection, const ViewRegistry::Pin& pin,
-                       const SearchSpec& spec, Metric metric, std::vector<std::vector<Candidate>>& found,
-                       SearchResult& result) {
+                       const SearchSpec& spec, Metric metric,
+                       std::vector<std::vector<Candidate>>& found, SearchResult& result) {
   std::vector<RowRef> rows;
   for (auto& candidates : found) {
     std::sort(candidates.begin(), candidates.end(), CandidateBefore);
@@ -162,8 +161,8 @@ absl::Status FetchHits(const Core& core, const Collection& collection, const Vie
     QueryHits& query = result.queries[i];
     query.work.path = PathOf(query.work);
     for (const Candidate& candidate : found[i]) {
-      query.hits.push_back({candidate.distance, ScoreOf(metric, candidate.distance),
-                            std::move(records[next++])});
+      query.hits.push_back(
+          {candidate.distance, ScoreOf(metric, candidate.distance), std::move(records[next++])});
     }
   }
   return absl::OkStatus();
@@ -199,8 +198,8 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
   AZ_RETURN_IF_ERROR(CheckSpec(spec));
   AZ_RETURN_IF_ERROR(CheckProjection(schema, spec.projection));
   AZ_ASSIGN_OR_RETURN(const auto prepared, PrepareQueries(*field, queries, spec.limit));
-  AZ_ASSIGN_OR_RETURN(RequestFilter filter, RequestFilter::Compile(schema, spec.filter.text,
-                                                                   spec.filter.parameters));
+  AZ_ASSIGN_OR_RETURN(RequestFilter filter,
+                      RequestFilter::Compile(schema, spec.filter.text, spec.filter.parameters));
   SearchResult result;
   result.as_of = pin.seq();
   result.queries.resize(prepared.size());

@@ -3,13 +3,14 @@
 // Thread safety: any number of threads.
 #pragma once
 
-#include <span>
-#include <string_view>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "engine/core.h"
 #include "engine/query/request.h"
+
+#include "absl/status/statusor.h"
+
+#include <span>
+#include <string_view>
 
 namespace azimuth::engine {
 

@@ -1,9 +1,5 @@
 #include "engine/segment/build_job.h"
 
-#include <algorithm>
-#include <chrono>
-#include <utility>
-
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
@@ -11,6 +7,10 @@
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/segment_builder.h"
 #include "storage/file.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -62,8 +62,8 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   AZ_ASSIGN_OR_RETURN(SegmentBuildOutput output, BuildSegment(input, parallel, cancel));
   std::vector<std::shared_ptr<Segment>> replacements;
   if (output.entry.has_value()) {
-    absl::StatusOr<std::shared_ptr<SealedSegment>> sealed = SealedSegment::Open(
-        input.path, collection->schema, *output.entry, core.dir.incarnation());
+    absl::StatusOr<std::shared_ptr<SealedSegment>> sealed =
+        SealedSegment::Open(input.path, collection->schema, *output.entry, core.dir.incarnation());
     if (!sealed.ok()) return sealed.status();
     replacements.push_back(*std::move(sealed));
   }

@@ -1,12 +1,12 @@
-// Background work on segments: closed growing segments, and small sealed ones beside them, become one
-// sealed segment.
+// Background work on segments: closed growing segments, and small sealed ones beside them, become
+// one sealed segment.
 //
 // Thread safety: any thread. One build at a time for each collection.
 #pragma once
 
-#include <memory>
-
 #include "engine/core.h"
+
+#include <memory>
 
 namespace azimuth::engine {
 

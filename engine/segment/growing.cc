@@ -1,14 +1,14 @@
 #include "engine/segment/growing.h"
 
-#include <algorithm>
-#include <bit>
-#include <cstring>
-#include <utility>
-
 #include "base/check.h"
 #include "base/status.h"
 #include "engine/segment/metric.h"
 #include "index/distance/distance.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -49,9 +49,9 @@ index::ScalarView ReadField(const storage::StoredRow& row, const FilterField& fi
       return view;
     }
     case FilterField::Source::kDeclared: {
-      const auto it = std::lower_bound(
-          row.fields.begin(), row.fields.end(), field.id,
-          [](const auto& entry, FieldId id) { return entry.first < id; });
+      const auto it =
+          std::lower_bound(row.fields.begin(), row.fields.end(), field.id,
+                           [](const auto& entry, FieldId id) { return entry.first < id; });
       if (it == row.fields.end() || it->first != field.id) return {};
       return index::ViewOf(it->second);
     }
@@ -113,7 +113,9 @@ void GrowingSegment::Close(RowId end) {
   closed_.store(true, std::memory_order_release);
 }
 
-KeyView GrowingSegment::key(uint32_t position) const { return ViewOfKey(At(position).row.key); }
+KeyView GrowingSegment::key(uint32_t position) const {
+  return ViewOfKey(At(position).row.key);
+}
 
 void GrowingSegment::ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
                                  index::ScalarView* out) const {
@@ -130,8 +132,8 @@ void GrowingSegment::ExportScalars(std::span<const uint32_t> positions, uint32_t
   }
 }
 
-std::vector<const float*> GrowingSegment::ExportVectors(
-    size_t vector_slot, std::span<const uint32_t> positions) const {
+std::vector<const float*> GrowingSegment::ExportVectors(size_t vector_slot,
+                                                        std::span<const uint32_t> positions) const {
   const size_t dim = schema_.vectors[vector_slot].dim;
   std::vector<const float*> result;
   result.reserve(positions.size());
@@ -185,9 +187,9 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
   return computed;
 }
 
-absl::StatusOr<index::GraphSearchResult> GrowingSegment::Walk(size_t, const float*, size_t, uint64_t,
-                                                              const index::Bitset*, index::TopK&,
-                                                              index::GraphScratch&,
+absl::StatusOr<index::GraphSearchResult> GrowingSegment::Walk(size_t, const float*, size_t,
+                                                              uint64_t, const index::Bitset*,
+                                                              index::TopK&, index::GraphScratch&,
                                                               const CancelToken&) const {
   return absl::InternalError("a growing segment has no graph");
 }

@@ -6,15 +6,15 @@
 // collection stays small.
 #pragma once
 
+#include "engine/schema.h"
+#include "engine/segment/segment.h"
+
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
-
-#include "engine/schema.h"
-#include "engine/segment/segment.h"
 
 namespace azimuth::engine {
 
@@ -26,10 +26,9 @@ class GrowingSegment final : public Segment {
   uint32_t capacity() const { return capacity_; }
   bool full() const { return size() == capacity_; }
   // Adds a row. `vectors` has an entry for each vector field of the schema; an empty one is absent.
-  // Cosine vectors are scaled to unit length here. REQUIRES: !full(), !closed(), the id ascends, the
-  // leader calls.
-  void Append(RowId row, storage::StoredRow value,
-              std::span<const std::span<const float>> vectors);
+  // Cosine vectors are scaled to unit length here. REQUIRES: !full(), !closed(), the id ascends,
+  // the leader calls.
+  void Append(RowId row, storage::StoredRow value, std::span<const std::span<const float>> vectors);
   // No more rows: it answers for ids up to `end`.
   void Close(RowId end);
   bool closed() const { return closed_.load(std::memory_order_acquire); }
@@ -91,7 +90,8 @@ class GrowingSegment final : public Segment {
   const Schema& schema_;
   const RowId first_;
   const uint32_t capacity_;
-  // One entry for each block that the capacity can need; entry i is set before size_ counts its rows.
+  // One entry for each block that the capacity can need; entry i is set before size_ counts its
+  // rows.
   std::vector<std::unique_ptr<Block>> blocks_;
   std::atomic<uint32_t> size_{0};
   std::atomic<uint64_t> end_;

@@ -6,7 +6,9 @@ namespace {
 // Rebuilding pays once a quarter of the rows that a walk meets are dead.
 constexpr uint64_t kRetiredShareInverse = 4;
 
-uint64_t LiveRows(const MergeCandidate& segment) { return segment.rows - segment.retired_rows; }
+uint64_t LiveRows(const MergeCandidate& segment) {
+  return segment.rows - segment.retired_rows;
+}
 
 }  // namespace
 
@@ -16,8 +18,7 @@ std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
     if (segments[i].state != SegmentState::kBuilding) continue;
     MergeChoice choice{i, i};
     uint64_t rows = 0;
-    while (choice.end < segments.size() &&
-           segments[choice.end].state == SegmentState::kBuilding) {
+    while (choice.end < segments.size() && segments[choice.end].state == SegmentState::kBuilding) {
       rows += LiveRows(segments[choice.end++]);
     }
     while (choice.begin > 0) {

@@ -1,18 +1,18 @@
 // Which segments are built into one next. Pure: a list in, a choice out.
 //
-// Closed growing segments are taken together; smaller or equal sealed ones to their left join them, so
-// that sizes fall from left to right at least by half and a collection has a logarithmic number of
-// segments, while each row is built about log2(rows / growing_rows_max) times at most. A sealed
+// Closed growing segments are taken together; smaller or equal sealed ones to their left join them,
+// so that sizes fall from left to right at least by half and a collection has a logarithmic number
+// of segments, while each row is built about log2(rows / growing_rows_max) times at most. A sealed
 // segment whose rows are retired beyond a share is built anew alone.
 // Thread safety: pure function.
 #pragma once
+
+#include "engine/database.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
-
-#include "engine/database.h"
 
 namespace azimuth::engine {
 
@@ -24,7 +24,8 @@ struct MergeCandidate {
 
 struct MergeLimits {
   uint64_t segment_rows_max = 0;  // A merge never makes more rows than this out of sealed ones.
-  uint64_t vacuum_rows_min = 0;   // Smaller sealed segments are not built anew for their retired rows.
+  uint64_t vacuum_rows_min =
+      0;  // Smaller sealed segments are not built anew for their retired rows.
 };
 
 // A half-open range of the list, which is in order of row ids.

@@ -10,7 +10,9 @@ static_assert(static_cast<int>(Metric::kL2) == static_cast<int>(index::Metric::k
               static_cast<int>(Metric::kIp) == static_cast<int>(index::Metric::kIp) &&
               static_cast<int>(Metric::kCosine) == static_cast<int>(index::Metric::kCosine));
 
-inline index::Metric ToIndexMetric(Metric metric) { return static_cast<index::Metric>(metric); }
+inline index::Metric ToIndexMetric(Metric metric) {
+  return static_cast<index::Metric>(metric);
+}
 
 // More is better: minus the squared distance, the inner product, or the cosine.
 inline float ScoreOf(Metric metric, float distance) {

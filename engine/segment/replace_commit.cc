@@ -1,12 +1,12 @@
 #include "engine/segment/replace_commit.h"
 
-#include <algorithm>
-
 #include "base/check.h"
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
 #include "storage/file.h"
+
+#include <algorithm>
 
 namespace azimuth::engine {
 

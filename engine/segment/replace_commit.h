@@ -1,19 +1,19 @@
-// ReplaceCommit: some segments of a collection are replaced by others that answer for the same rows:
-// the publication of a build, or of rows read again in place of a bad file.
+// ReplaceCommit: some segments of a collection are replaced by others that answer for the same
+// rows: the publication of a build, or of rows read again in place of a bad file.
 //
-// One commit writes the catalog and removes dropped rows; its apply step sets the retirements that came
-// meanwhile and swaps the list. Files of replaced segments go when no reader can see them.
+// One commit writes the catalog and removes dropped rows; its apply step sets the retirements that
+// came meanwhile and swaps the list. Files of replaced segments go when no reader can see them.
 // Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
-
-#include <memory>
-#include <utility>
-#include <vector>
 
 #include "engine/core.h"
 #include "engine/segment/sealed.h"
 #include "engine/segment/segment_builder.h"
 #include "engine/write/commit_queue.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
 
 namespace azimuth::engine {
 

@@ -1,18 +1,18 @@
 // RetiredMap: the sequence number at which each row of a row store was retired (deleted or
-// replaced), by row id. Belongs to the row store and not to a segment, so that a merge has nothing to
-// carry over.
+// replaced), by row id. Belongs to the row store and not to a segment, so that a merge has nothing
+// to carry over.
 //
 // Pages of 512 rows are allocated when the first row of one is retired; the directory grows by
 // doubling, and old directories live until the map dies (together less than the newest).
 // Thread safety: Retire by one thread at a time (the commit leader); RetiredAt from any thread.
 #pragma once
 
+#include "base/ids.h"
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include "base/ids.h"
 
 namespace azimuth::engine {
 

@@ -1,14 +1,15 @@
 #include "engine/segment/sealed.h"
 
-#include <algorithm>
-#include <cstring>
-#include <utility>
-
-#include "absl/strings/str_format.h"
 #include "base/check.h"
 #include "base/status.h"
 #include "engine/segment/metric.h"
 #include "index/flat/scan.h"
+
+#include "absl/strings/str_format.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
 
 namespace azimuth::engine {
 
@@ -82,9 +83,8 @@ absl::Status SealedSegment::OpenColumns() {
 absl::Status SealedSegment::OpenVectors(size_t slot) {
   const VectorFieldDef& field = schema_.vectors[slot];
   VectorSection& section = vectors_[slot];
-  AZ_ASSIGN_OR_RETURN(
-      const auto positions,
-      file_->Require({SectionKind::kNodePositions, field.id, {}}, std::nullopt));
+  AZ_ASSIGN_OR_RETURN(const auto positions,
+                      file_->Require({SectionKind::kNodePositions, field.id, {}}, std::nullopt));
   if (positions.size() % 4 != 0 || positions.size() / 4 > size_) {
     return DataLoss("vectors of field %d: %d bytes of node positions for %d rows", Raw(field.id),
                     positions.size(), size_);
@@ -159,8 +159,8 @@ void SealedSegment::ExportScalars(std::span<const uint32_t> positions, uint32_t 
   }
 }
 
-std::vector<const float*> SealedSegment::ExportVectors(
-    size_t vector_slot, std::span<const uint32_t> positions) const {
+std::vector<const float*> SealedSegment::ExportVectors(size_t vector_slot,
+                                                       std::span<const uint32_t> positions) const {
   const VectorSection& section = vectors_[vector_slot];
   const size_t dim = schema_.vectors[vector_slot].dim;
   std::vector<const float*> by_position(size_, nullptr);
@@ -188,10 +188,12 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
                          field.dim, field.dim, section.node_count, options, top, cancel);
 }
 
-absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(
-    size_t vector_slot, const float* query, size_t ef, uint64_t distances_max,
-    const index::Bitset* admitted, index::TopK& top, index::GraphScratch& scratch,
-    const CancelToken& cancel) const {
+absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot, const float* query,
+                                                             size_t ef, uint64_t distances_max,
+                                                             const index::Bitset* admitted,
+                                                             index::TopK& top,
+                                                             index::GraphScratch& scratch,
+                                                             const CancelToken& cancel) const {
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
   index::GraphSearchOptions options;

@@ -1,6 +1,15 @@
-// SealedSegment: an immutable segment, read through a mapping of its file: rows, columns, vectors and
-// graphs. What the sections hold: docs/FORMATS.md, "Segment sections".
+// SealedSegment: an immutable segment, read through a mapping of its file: rows, columns, vectors
+// and graphs. What the sections hold: docs/FORMATS.md, "Segment sections".
 #pragma once
+
+#include "base/strings.h"
+#include "engine/schema.h"
+#include "engine/segment/segment.h"
+#include "index/column/column.h"
+#include "index/graph/frozen_graph.h"
+#include "storage/segment_file.h"
+
+#include "absl/container/flat_hash_map.h"
 
 #include <atomic>
 #include <cstdint>
@@ -9,21 +18,13 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "base/strings.h"
-#include "engine/schema.h"
-#include "engine/segment/segment.h"
-#include "index/column/column.h"
-#include "index/graph/frozen_graph.h"
-#include "storage/segment_file.h"
-
 namespace azimuth::engine {
 
 class SealedSegment final : public Segment {
  public:
   // Maps and checks the file in O(sections), not in O(rows). `schema` must outlive the segment.
-  // Errors: those of SegmentFile::Open; DataLoss if a section that the schema needs is missing or has
-  // the wrong size, or if the file belongs to another row store or incarnation.
+  // Errors: those of SegmentFile::Open; DataLoss if a section that the schema needs is missing or
+  // has the wrong size, or if the file belongs to another row store or incarnation.
   static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
                                                              const Schema& schema,
                                                              const storage::SegmentEntry& entry,

@@ -7,17 +7,6 @@
 // row's number is in the RetiredMap, so who sees the bit finds the number.
 #pragma once
 
-#include <atomic>
-#include <cstdint>
-#include <map>
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <string_view>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "base/value.h"
@@ -27,6 +16,18 @@
 #include "index/graph/search.h"
 #include "index/topk.h"
 #include "storage/row.h"
+
+#include "absl/status/statusor.h"
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 namespace azimuth::engine {
 
@@ -104,8 +105,8 @@ class Segment : public index::TieOrder {
   virtual bool HasGraph(size_t vector_slot) const = 0;
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
-  // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the limit
-  // is then all of it. `query` is of unit length for cosine. Returns the distances computed.
+  // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the
+  // limit is then all of it. `query` is of unit length for cosine. Returns the distances computed.
   virtual absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                         const index::Bitset* admitted, index::TopK& top,
                                         const CancelToken& cancel) const = 0;

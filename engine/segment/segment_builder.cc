@@ -1,14 +1,14 @@
 #include "engine/segment/segment_builder.h"
 
-#include <numeric>
-#include <utility>
-
 #include "base/failpoint.h"
 #include "base/status.h"
 #include "engine/segment/metric.h"
 #include "index/column/column.h"
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
+
+#include <numeric>
+#include <utility>
 
 namespace azimuth::engine {
 
@@ -142,8 +142,8 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
     AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
                         index::BuildHnsw(vectors, options, parallel, cancel));
     order = index::BreadthFirstOrder(graph);
-    AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kGraph, field.id, {}},
-                                  index::FreezeGraph(graph, order)));
+    AZ_RETURN_IF_ERROR(
+        WriteBytes(writer, {SectionKind::kGraph, field.id, {}}, index::FreezeGraph(graph, order)));
   }
   std::vector<uint32_t> node_positions(order.size());
   for (size_t node = 0; node < order.size(); ++node) node_positions[node] = positions[order[node]];

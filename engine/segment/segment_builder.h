@@ -3,13 +3,6 @@
 // Thread safety: independent of all other calls; reads segments that others may read and retire in.
 #pragma once
 
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "engine/schema.h"
@@ -18,18 +11,26 @@
 #include "index/graph/hnsw_builder.h"
 #include "storage/row.h"
 
+#include "absl/status/statusor.h"
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
 namespace azimuth::engine {
 
 struct SegmentBuildInput {
   std::span<const std::shared_ptr<Segment>> segments;  // Closed or sealed, in order, adjacent.
   const RetiredMap& retired;
-  Seq horizon;              // Rows retired at or before this are left out.
+  Seq horizon;  // Rows retired at or before this are left out.
   const Schema& schema;
   uint32_t graph_rows_min;  // Index kind `auto` builds a graph for this many vectors or more.
   SegmentId id;
   RowStoreId row_store;
   uint64_t incarnation;
-  std::string path;         // Of the file to write.
+  std::string path;  // Of the file to write.
 };
 
 struct SegmentBuildOutput {
@@ -37,8 +38,8 @@ struct SegmentBuildOutput {
   std::vector<RowId> dropped;                  // The rows that were left out.
 };
 
-// Verifies the inputs, builds the graphs, writes the file. Errors: DataLoss (an input is bad), those
-// of `cancel` and of the file.
+// Verifies the inputs, builds the graphs, writes the file. Errors: DataLoss (an input is bad),
+// those of `cancel` and of the file.
 absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
                                                 const index::ParallelFor& parallel,
                                                 const CancelToken& cancel);

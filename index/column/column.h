@@ -7,15 +7,16 @@
 // Thread safety: readers are immutable; any number of threads.
 #pragma once
 
+#include "base/value.h"
+
+#include "absl/status/statusor.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/statusor.h"
-#include "base/value.h"
 
 namespace azimuth::index {
 
@@ -35,10 +36,11 @@ ScalarView ViewOf(const Value& value);
 
 class ColumnWriter final {
  public:
-  // REQUIRES: positions ascend from call to call; text is shorter than 16 MiB. Copies the text. Rows
-  // that are never appended are missing.
+  // REQUIRES: positions ascend from call to call; text is shorter than 16 MiB. Copies the text.
+  // Rows that are never appended are missing.
   void Append(uint32_t position, const ScalarView& value);
-  // The bytes of the column for a segment of `row_count` rows. REQUIRES: every position < row_count.
+  // The bytes of the column for a segment of `row_count` rows.
+  // REQUIRES: every position < row_count.
   std::string Finish(uint32_t row_count) const;
 
  private:
@@ -56,9 +58,9 @@ class ColumnReader final {
   static absl::StatusOr<ColumnReader> Open(std::span<const std::byte> bytes);
 
   uint32_t row_count() const { return row_count_; }
-  // The value of each of rows [first, first + count) into `out`. Positions at or past row_count read
-  // as missing. Words that point outside the heap read as missing: a corrupt section is found by its
-  // checksum, never by a fault.
+  // The value of each of rows [first, first + count) into `out`. Positions at or past row_count
+  // read as missing. Words that point outside the heap read as missing: a corrupt section is found
+  // by its checksum, never by a fault.
   void Read(uint32_t first, uint32_t count, ScalarView* out) const;
 
  private:

@@ -7,13 +7,13 @@
 // Thread safety: pure functions.
 #pragma once
 
+#include "index/types.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
-
-#include "index/types.h"
 
 namespace azimuth::index {
 

@@ -3,15 +3,16 @@
 // Thread safety: pure functions over what is passed in.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "index/bitset.h"
 #include "index/distance/distance.h"
 #include "index/topk.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace azimuth::index {
 
@@ -23,12 +24,11 @@ struct ScanOptions {
   uint32_t first_position = 0;
 };
 
-// Pushes admitted rows of `rows` (row i begins at rows + i * stride floats) into `top`, as positions.
-// Rows whose distance is not a number (an overflow of both signs) are left out. Returns the number of
-// distances computed. Errors: those of `cancel`, asked every few thousand rows.
+// Pushes admitted rows of `rows` (row i begins at rows + i * stride floats) into `top`, as
+// positions. Rows whose distance is not a number (an overflow of both signs) are left out. Returns
+// the number of distances computed. Errors: those of `cancel`, asked every few thousand rows.
 absl::StatusOr<uint64_t> ScanRows(const DistanceKernels& kernels, const float* query,
                                   const float* rows, size_t stride, size_t dim, size_t count,
-                                  const ScanOptions& options, TopK& top,
-                                  const CancelToken& cancel);
+                                  const ScanOptions& options, TopK& top, const CancelToken& cancel);
 
 }  // namespace azimuth::index

@@ -9,14 +9,15 @@
 // breadth first from the entry point, so that nodes that are visited together lie together.
 #pragma once
 
+#include "index/graph/hnsw_builder.h"
+
+#include "absl/status/statusor.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
-
-#include "absl/status/statusor.h"
-#include "index/graph/hnsw_builder.h"
 
 namespace azimuth::index {
 

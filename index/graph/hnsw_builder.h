@@ -2,10 +2,15 @@
 // knows hnswlib.
 //
 // Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-// Hierarchical Navigable Small World graphs", 2018, algorithms 1 to 4. Levels are drawn here, from a
-// seed, since hnswlib's own generator is shared by its threads without a lock.
+// Hierarchical Navigable Small World graphs", 2018, algorithms 1 to 4. Levels are drawn here, from
+// a seed, since hnswlib's own generator is shared by its threads without a lock.
 // Thread safety: a call is independent of all others.
 #pragma once
+
+#include "base/deadline.h"
+#include "index/types.h"
+
+#include "absl/status/statusor.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -13,16 +18,12 @@
 #include <span>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "base/deadline.h"
-#include "index/types.h"
-
 namespace azimuth::index {
 
 struct HnswBuildOptions {
   Metric metric = Metric::kL2;
   uint32_t dim = 0;
-  uint32_t m = 16;                 // Links of a node per upper level; twice that on level 0.
+  uint32_t m = 16;  // Links of a node per upper level; twice that on level 0.
   uint32_t ef_construction = 200;
   uint64_t seed = 1;
 };
@@ -35,10 +36,10 @@ using ParallelFor = std::function<void(size_t count, const std::function<void(si
 struct BuiltGraph {
   uint32_t m = 0;
   uint32_t node_count = 0;
-  uint32_t entry_node = 0;   // Meaningless when node_count is 0.
+  uint32_t entry_node = 0;  // Meaningless when node_count is 0.
   uint32_t max_level = 0;
-  std::vector<uint8_t> levels;                 // Of each node.
-  std::vector<uint32_t> level0;                // node_count x 2m; unused slots repeat the node itself.
+  std::vector<uint8_t> levels;   // Of each node.
+  std::vector<uint32_t> level0;  // node_count x 2m; unused: the node itself.
   // For each node of level >= 1, ascending: its lists of levels 1 ... levels[node], m slots each,
   // unused slots repeat the node itself.
   std::vector<uint32_t> upper_nodes;

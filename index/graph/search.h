@@ -6,17 +6,18 @@
 // cheaper, and the caller does that).
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "base/deadline.h"
 #include "index/bitset.h"
 #include "index/distance/distance.h"
 #include "index/graph/frozen_graph.h"
 #include "index/topk.h"
 #include "index/types.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace azimuth::index {
 
@@ -28,13 +29,14 @@ struct NodeVectors {
 };
 
 struct GraphSearchOptions {
-  size_t ef = 64;                     // Width of the walk, >= 1; use at least the k of the TopK.
-  const Bitset* admitted = nullptr;   // Over positions; null admits all.
+  size_t ef = 64;                    // Width of the walk, >= 1; use at least the k of the TopK.
+  const Bitset* admitted = nullptr;  // Over positions; null admits all.
   const uint32_t* node_to_position = nullptr;  // node_count entries; null: the same numbers.
   uint64_t distances_max = UINT64_MAX;
 };
 
-// Memory of a walk, reused between walks: one walk at a time. After warm-up a walk allocates nothing.
+// Memory of a walk, reused between walks: one walk at a time. After warm-up a walk allocates
+// nothing.
 class GraphScratch final {
  public:
   // For the implementation: forgets what was visited, in O(what was visited).

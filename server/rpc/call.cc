@@ -1,11 +1,11 @@
 #include "server/rpc/call.h"
 
-#include <exception>
-#include <new>
-
 #include "base/logging.h"
 #include "base/strings.h"
 #include "engine/schema.h"
+
+#include <exception>
+#include <new>
 
 namespace azimuth::server {
 

@@ -4,17 +4,18 @@
 // Thread safety: free functions; each call has its own context.
 #pragma once
 
-#include <chrono>
-#include <functional>
-#include <string_view>
-
-#include "absl/status/status.h"
 #include "base/deadline.h"
 #include "base/status.h"
+#include "server/rpc/status.h"
+
+#include "absl/status/status.h"
 #include "google/protobuf/message_lite.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
-#include "server/rpc/status.h"
+
+#include <chrono>
+#include <functional>
+#include <string_view>
 
 namespace azimuth::server {
 

@@ -1,14 +1,14 @@
 #include "server/rpc/collections_service.h"
 
-#include <string_view>
-#include <utility>
-#include <vector>
-
 #include "azimuth/v1/collections.grpc.pb.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "server/rpc/call.h"
 #include "server/rpc/convert_schema.h"
+
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace azimuth::server {
 

@@ -4,11 +4,12 @@
 // Ownership: `database` must outlive the service.
 #pragma once
 
+#include "engine/database.h"
+
+#include "grpcpp/impl/codegen/service_type.h"
+
 #include <functional>
 #include <memory>
-
-#include "engine/database.h"
-#include "grpcpp/impl/codegen/service_type.h"
 
 namespace azimuth::server {
 
@@ -16,6 +17,7 @@ inline constexpr char kCollectionServiceName[] = "azimuth.v1.CollectionService";
 
 // `on_failed_write` is called, on the call's thread, after each call that failed to change the
 // database.
-std::unique_ptr<grpc::Service> MakeCollectionService(engine::Database& database, std::function<void()> on_failed_write);
+std::unique_ptr<grpc::Service> MakeCollectionService(engine::Database& database,
+                                                     std::function<void()> on_failed_write);
 
 }  // namespace azimuth::server

@@ -1,21 +1,22 @@
 #include "server/rpc/convert_columns.h"
 
+#include "base/status.h"
+#include "engine/limits.h"
+#include "server/rpc/convert_records.h"
+
+#include "absl/strings/str_cat.h"
+
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "base/status.h"
-#include "engine/limits.h"
-#include "server/rpc/convert_records.h"
-
 namespace azimuth::server {
 namespace {
 
-// Which rows of a column are present, as its bitmap says: bit i & 7 of byte i >> 3, and an empty one
-// means all.
+// Which rows of a column are present, as its bitmap says: bit i & 7 of byte i >> 3, and an empty
+// one means all.
 class Presence final {
  public:
   explicit Presence(const std::string& bitmap) : bitmap_(bitmap) {}
@@ -89,15 +90,16 @@ absl::Status SpreadVectors(const pb::VectorColumn& column, RecordInputs& out) {
   const Presence present(column.present());
   AZ_RETURN_IF_ERROR(present.Check(rows));
   if (column.f32().size() % (rows * sizeof(float)) != 0) {
-    return InvalidArgument("f32: %d bytes are not the same whole number of floats for each of %d "
-                           "keys", column.f32().size(), rows);
+    return InvalidArgument(
+        "f32: %d bytes are not the same whole number of floats for each of %d "
+        "keys",
+        column.f32().size(), rows);
   }
   const std::span<const float> floats = FloatsOf(column.f32(), out.floats);
   const size_t dimension = floats.size() / rows;
   for (size_t row = 0; row < rows; ++row) {
     if (!present[row]) continue;
-    out.records[row].vectors.push_back(
-        {column.name(), floats.subspan(row * dimension, dimension)});
+    out.records[row].vectors.push_back({column.name(), floats.subspan(row * dimension, dimension)});
   }
   return absl::OkStatus();
 }
@@ -116,8 +118,8 @@ absl::Status CheckBatchSize(size_t records) {
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns) {
   // Counted before keys are converted, so that an oversized batch costs nothing.
   const pb::KeyList& list = columns.keys();
-  const int rows = list.has_string_keys() ? list.string_keys().values_size()
-                                          : list.int64_keys().values_size();
+  const int rows =
+      list.has_string_keys() ? list.string_keys().values_size() : list.int64_keys().values_size();
   AZ_RETURN_IF_ERROR(CheckBatchSize(static_cast<size_t>(rows)));
   absl::StatusOr<std::vector<Key>> keys = FromWire(list);
   if (!keys.ok()) return AtPlace("columns.keys", keys.status());

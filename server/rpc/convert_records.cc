@@ -1,13 +1,14 @@
 #include "server/rpc/convert_records.h"
 
-#include <string>
-#include <utility>
-
-#include "absl/strings/str_cat.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "engine/limits.h"
 #include "server/rpc/convert_columns.h"
+
+#include "absl/strings/str_cat.h"
+
+#include <string>
+#include <utility>
 
 namespace azimuth::server {
 namespace {
@@ -59,8 +60,8 @@ absl::StatusOr<RecordInputs> FromWire(const pb::RecordList& rows) {
     absl::StatusOr<engine::RecordInput> converted = RecordFromWire(record, out.floats);
     if (!converted.ok()) {
       const absl::Status& status = converted.status();
-      return absl::Status(status.code(), absl::StrCat(Place("records", out.records.size()), ".",
-                                                      status.message()));
+      return absl::Status(
+          status.code(), absl::StrCat(Place("records", out.records.size()), ".", status.message()));
     }
     out.records.push_back(*std::move(converted));
   }

@@ -4,12 +4,13 @@
 // Thread safety: free functions.
 #pragma once
 
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "azimuth/v1/records.pb.h"
 #include "engine/record.h"
 #include "server/rpc/convert_values.h"
+
+#include "absl/status/statusor.h"
+
+#include <vector>
 
 namespace azimuth::server {
 

@@ -1,13 +1,14 @@
 #include "server/rpc/convert_schema.h"
 
-#include <string>
-#include <string_view>
-#include <utility>
-
-#include "absl/strings/str_cat.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "base/strings.h"
+
+#include "absl/strings/str_cat.h"
+
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace azimuth::server {
 namespace {

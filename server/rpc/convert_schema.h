@@ -5,11 +5,12 @@
 // Thread safety: free functions.
 #pragma once
 
-#include "absl/status/statusor.h"
 #include "azimuth/v1/collections.pb.h"
 #include "engine/database.h"
 #include "engine/schema.h"
 #include "server/rpc/convert_values.h"
+
+#include "absl/status/statusor.h"
 
 namespace azimuth::server {
 

@@ -1,10 +1,10 @@
 #include "server/rpc/convert_search.h"
 
-#include <utility>
-
 #include "base/ids.h"
 #include "base/status.h"
 #include "server/rpc/convert_columns.h"
+
+#include <utility>
 
 namespace azimuth::server {
 

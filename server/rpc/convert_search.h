@@ -6,14 +6,15 @@
 // Thread safety: free functions.
 #pragma once
 
-#include <cstdint>
-#include <span>
-#include <string>
-
-#include "absl/status/statusor.h"
 #include "azimuth/v1/search.pb.h"
 #include "engine/query/request.h"
 #include "server/rpc/convert_values.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
 
 namespace azimuth::server {
 

@@ -1,14 +1,15 @@
 #include "server/rpc/convert_values.h"
 
+#include "base/status.h"
+#include "base/strings.h"
+
+#include "absl/strings/str_cat.h"
+
 #include <bit>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 #include <variant>
-
-#include "absl/strings/str_cat.h"
-#include "base/status.h"
-#include "base/strings.h"
 
 namespace azimuth::server {
 

@@ -8,18 +8,19 @@
 // Thread safety: free functions.
 #pragma once
 
+#include "azimuth/v1/types.pb.h"
+#include "base/value.h"
+#include "engine/query/request.h"
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
 #include <cstddef>
 #include <deque>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "azimuth/v1/types.pb.h"
-#include "base/value.h"
-#include "engine/query/request.h"
 
 namespace azimuth::server {
 
@@ -46,8 +47,8 @@ void ToWire(Value&& value, pb::Value& out);
 // Floats that were copied because the message has them where no float may be read.
 using FloatStore = std::deque<std::vector<float>>;
 
-// The floats that `bytes` holds, a view into them or into what was added to `store`. Its length must
-// be a multiple of four.
+// The floats that `bytes` holds, a view into them or into what was added to `store`. Its length
+// must be a multiple of four.
 std::span<const float> FloatsOf(std::string_view bytes, FloatStore& store);
 // The view is into `vector` or into what was added to `store`.
 absl::StatusOr<std::span<const float>> FromWire(const pb::Vector& vector, FloatStore& store);

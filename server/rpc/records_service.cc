@@ -1,15 +1,15 @@
 #include "server/rpc/records_service.h"
 
-#include <string_view>
-#include <utility>
-#include <vector>
-
 #include "azimuth/v1/records.grpc.pb.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "server/rpc/call.h"
 #include "server/rpc/convert_records.h"
 #include "server/rpc/unserved.h"
+
+#include <string_view>
+#include <utility>
+#include <vector>
 
 namespace azimuth::server {
 
@@ -94,9 +94,8 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(const std::vector<Key> keys, KeysOf(request->keys()));
-      AZ_ASSIGN_OR_RETURN(
-          engine::GetResult result,
-          database_.Get(request->collection(), keys, ProjectionOf(*request), cancel));
+      AZ_ASSIGN_OR_RETURN(engine::GetResult result, database_.Get(request->collection(), keys,
+                                                                  ProjectionOf(*request), cancel));
       RecordsToWire(std::move(result.records), *reply);
       ToWire(result.missing, *reply->mutable_missing());
       reply->set_as_of(Raw(result.as_of));
@@ -139,8 +138,8 @@ class RecordServiceImpl final : public pb::RecordService::Service {
  private:
   absl::StatusOr<engine::WriteResult> DeleteWhatIsAsked(const pb::DeleteRequest& request,
                                                         const CancelToken& cancel) {
-    const int asked = int{request.has_keys()} + int{request.has_filter()} +
-                      int{request.delete_all()};
+    const int asked =
+        int{request.has_keys()} + int{request.has_filter()} + int{request.delete_all()};
     if (asked != 1) {
       return InvalidArgument("%d of keys, filter and delete_all are set; set exactly one", asked);
     }

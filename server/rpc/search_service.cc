@@ -1,14 +1,14 @@
 #include "server/rpc/search_service.h"
 
-#include <string_view>
-#include <utility>
-
 #include "azimuth/v1/search.grpc.pb.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "server/rpc/call.h"
 #include "server/rpc/convert_search.h"
 #include "server/rpc/unserved.h"
+
+#include <string_view>
+#include <utility>
 
 namespace azimuth::server {
 

@@ -4,10 +4,11 @@
 // Ownership: `database` must outlive the service.
 #pragma once
 
-#include <memory>
-
 #include "engine/database.h"
+
 #include "grpcpp/impl/codegen/service_type.h"
+
+#include <memory>
 
 namespace azimuth::server {
 

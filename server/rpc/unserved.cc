@@ -1,8 +1,8 @@
 #include "server/rpc/unserved.h"
 
-#include <string_view>
-
 #include "base/status.h"
+
+#include <string_view>
 
 namespace azimuth::server {
 namespace {
@@ -34,8 +34,7 @@ absl::Status CheckWrite(const Request& request) {
 
 absl::Status CheckOptions(const pb::SearchOptions& options) {
   const pb::SearchParams& params = options.params();
-  AZ_RETURN_IF_ERROR(
-      Refuse(params.has_recall(), "options.params.recall", "ask by ef or exact"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_recall(), "options.params.recall", "ask by ef or exact"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_budget_us(), "options.params.budget_us"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_max_visits(), "options.params.max_visits"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_oversampling(), "options.params.oversampling"));
@@ -52,7 +51,9 @@ absl::Status CheckOptions(const pb::SearchOptions& options) {
 
 }  // namespace
 
-absl::Status CheckServed(const pb::InsertRequest& request) { return CheckWrite(request); }
+absl::Status CheckServed(const pb::InsertRequest& request) {
+  return CheckWrite(request);
+}
 
 absl::Status CheckServed(const pb::UpsertRequest& request) {
   AZ_RETURN_IF_ERROR(Refuse(request.has_if_version(), "if_version"));

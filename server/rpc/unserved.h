@@ -5,10 +5,11 @@
 // Thread safety: free functions.
 #pragma once
 
-#include "absl/status/status.h"
 #include "azimuth/v1/records.pb.h"
 #include "azimuth/v1/search.pb.h"
 #include "server/rpc/convert_values.h"
+
+#include "absl/status/status.h"
 
 namespace azimuth::server {
 
