@@ -76,7 +76,7 @@ TEST(BuildHnsw, GivesOneNodeWithoutNeighborsForOneVector) {
 }
 
 TEST(BuildHnsw, GivesAWellFormedGraphFromOneThreadAndFromFour) {
-  const Vectors vectors = Clustered(3000, 8, 1);
+  const Vectors vectors = Clustered(1500, 8, 1);
   for (const uint32_t m : {2, 5, 16}) {
     ExpectWellFormed(BuildGraph(vectors, Metric::kL2, m));
     ExpectWellFormed(BuildGraph(vectors, Metric::kIp, m, FourThreads));
@@ -108,10 +108,15 @@ TEST(BuildHnsw, DrawsTheSameLevelsFromFourThreadsAndOthersFromAnotherSeed) {
 }
 
 TEST(BuildHnsw, PutsOneNodeInMOnEachHigherLevel) {
-  const Vectors vectors = Clustered(20000, 2, 1);
+  constexpr size_t kCount = 8000;
+  const Vectors vectors = Clustered(kCount, 2, 1);
   for (const uint32_t m : {4, 16}) {
-    const BuiltGraph graph = BuildGraph(vectors, Metric::kL2, m);
-    const double expected = 20000.0 / m;
+    HnswBuildOptions options = OptionsFor(vectors);
+    options.m = m;
+    options.ef_construction = m;  // Levels do not depend on it.
+    ASSERT_OK_AND_ASSIGN(const BuiltGraph graph,
+                         BuildHnsw(vectors.rows(), options, OneThread, CancelToken()));
+    const double expected = static_cast<double>(kCount) / m;
     // Five standard deviations of a binomial count.
     EXPECT_NEAR(static_cast<double>(graph.upper_nodes.size()), expected, 5 * std::sqrt(expected));
     const auto two = static_cast<double>(

@@ -1,31 +1,11 @@
-// A binary of its own: it replaces operator new in order to count what a walk and a scan allocate.
+// A binary of its own: allocation_counter.cc replaces operator new for all of it.
 #include "index/flat/scan.h"
 #include "index/graph/search.h"
+#include "tests/index/graph/allocation_counter.h"
 #include "tests/index/graph/graphs.h"
 #include "tests/support/matchers.h"
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <vector>
-
-namespace {
-std::atomic<uint64_t> g_allocations{0};
-}  // namespace
-
-// Not inlined: g++ would take the pair of new and free for a mistake.
-__attribute__((noinline)) void* operator new(size_t size) {
-  ++g_allocations;
-  void* memory = std::malloc(size == 0 ? 1 : size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, size_t) noexcept {
-  std::free(memory);
-}
 
 namespace azimuth::index {
 namespace {
@@ -35,9 +15,10 @@ using testing::Searchable;
 using testing::Vectors;
 
 TEST(SearchAllocation, TheCounterSeesAnAllocation) {
-  const uint64_t before = g_allocations;
-  const std::vector<int> numbers(10);
-  EXPECT_GT(g_allocations, before) << numbers.size();
+  const uint64_t before = testing::AllocationCount();
+  GraphScratch scratch;
+  scratch.Begin(1000);
+  EXPECT_GT(testing::AllocationCount(), before);
 }
 
 TEST(SearchAllocation, NeitherWalkNorScanAllocatesAfterTheFirstRound) {
@@ -72,9 +53,9 @@ TEST(SearchAllocation, NeitherWalkNorScanAllocatesAfterTheFirstRound) {
     }
   };
   round();
-  const uint64_t before = g_allocations;
+  const uint64_t before = testing::AllocationCount();
   round();
-  EXPECT_EQ(g_allocations - before, 0u);
+  EXPECT_EQ(testing::AllocationCount() - before, 0u);
   EXPECT_TRUE(ok);
 }
 

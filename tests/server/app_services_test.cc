@@ -1,0 +1,365 @@
+// The services end to end: a real server in this process, a client of the generated code.
+#include "azimuth/v1/collections.grpc.pb.h"
+#include "azimuth/v1/records.grpc.pb.h"
+#include "azimuth/v1/search.grpc.pb.h"
+#include "server/app.h"
+#include "tests/server/parse.h"
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+
+#include "gmock/gmock.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "gtest/gtest.h"
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace azimuth::server {
+namespace {
+
+namespace pb = ::azimuth::v1;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string Bytes(const std::vector<float>& floats) {
+  std::string bytes(floats.size() * sizeof(float), '\0');
+  std::memcpy(bytes.data(), floats.data(), bytes.size());
+  return bytes;
+}
+
+MATCHER_P2(GrpcIs, code, message, "") {
+  *result_listener << arg.error_code() << " " << arg.error_message();
+  return arg.error_code() == code &&
+         ::testing::ExplainMatchResult(HasSubstr(message), arg.error_message(), result_listener);
+}
+
+class ServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Config config;
+    config.database.data_dir = dir_.File("data");
+    config.listen.port = 0;
+    ASSERT_OK_AND_ASSIGN(app_, App::Start(config));
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    arguments.SetMaxSendMessageSize(-1);
+    const auto channel = grpc::CreateCustomChannel(app_->address().ToString(),
+                                                   grpc::InsecureChannelCredentials(), arguments);
+    collections_ = pb::CollectionService::NewStub(channel);
+    records_ = pb::RecordService::NewStub(channel);
+    search_ = pb::SearchService::NewStub(channel);
+  }
+
+  // Calls `method` of `stub` with the request that `text` says.
+  template <typename Stub, typename Request, typename Reply>
+  grpc::Status Call(Stub& stub,
+                    grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
+                    const std::string& text, Reply& reply) {
+    grpc::ClientContext context;
+    return (stub.*method)(&context, Parse<Request>(text), &reply);
+  }
+
+#define AZ_TEST_CALL(name, stub, service)                                 \
+  grpc::Status name(const std::string& text, pb::name##Response& reply) { \
+    return Call(*stub, &pb::service::Stub::name, text, reply);            \
+  }
+  AZ_TEST_CALL(Insert, records_, RecordService)
+  AZ_TEST_CALL(Upsert, records_, RecordService)
+  AZ_TEST_CALL(Delete, records_, RecordService)
+  AZ_TEST_CALL(Get, records_, RecordService)
+  AZ_TEST_CALL(Query, records_, RecordService)
+  AZ_TEST_CALL(Count, records_, RecordService)
+  AZ_TEST_CALL(Search, search_, SearchService)
+#undef AZ_TEST_CALL
+
+  grpc::Status Create(const std::string& text, pb::CreateCollectionResponse& reply) {
+    return Call(*collections_, &pb::CollectionService::Stub::Create, text, reply);
+  }
+
+  // Collection `c` with an int64 field `price` and a 2-d vector field `v` (l2), and the rows 1 to 3
+  // at (1, 0), (2, 0), (3, 0), of which row 3 has no price.
+  void FillCollection() {
+    pb::CreateCollectionResponse created;
+    ASSERT_TRUE(Create(kCreate, created).ok());
+    pb::InsertResponse inserted;
+    const grpc::Status status = Insert(R"(
+        collection: 'c' rows {
+          records { key { int64_key: 1 } fields { key: 'price' value { int64_value: 10 } }
+                    vectors { key: 'v' value { dense { values: [1, 0] } } } }
+          records { key { int64_key: 2 } fields { key: 'price' value { int64_value: 20 } }
+                    vectors { key: 'v' value { dense { values: [2, 0] } } } }
+          records { key { int64_key: 3 }
+                    vectors { key: 'v' value { dense { values: [3, 0] } } } } })",
+                                       inserted);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_EQ(inserted.inserted(), 3U);
+  }
+
+  uint64_t CountAll() {
+    pb::CountResponse count;
+    EXPECT_TRUE(Count("collection: 'c'", count).ok());
+    return count.count();
+  }
+
+  static constexpr char kCreate[] = R"(
+      collection: 'c' schema { fields { name: 'price' type: FIELD_TYPE_INT64 }
+                               vectors { name: 'v' dimension: 2 metric: METRIC_L2 } })";
+
+  ::azimuth::testing::TempDir dir_;
+  std::unique_ptr<App> app_;
+  std::unique_ptr<pb::CollectionService::Stub> collections_;
+  std::unique_ptr<pb::RecordService::Stub> records_;
+  std::unique_ptr<pb::SearchService::Stub> search_;
+};
+
+TEST_F(ServiceTest, CollectionsLiveFromCreateToDrop) {
+  pb::CreateCollectionResponse created;
+  ASSERT_TRUE(Create(kCreate, created).ok());
+  EXPECT_TRUE(created.created());
+  EXPECT_GT(created.as_of(), 0U);
+  EXPECT_THAT(Create(kCreate, created), GrpcIs(grpc::StatusCode::ALREADY_EXISTS, "c"));
+  EXPECT_TRUE(Create(std::string(kCreate) + " if_not_exists: true", created).ok());
+  EXPECT_FALSE(created.created());
+
+  pb::DescribeCollectionResponse described;
+  ASSERT_TRUE(
+      Call(*collections_, &pb::CollectionService::Stub::Describe, "collection: 'c'", described)
+          .ok());
+  EXPECT_EQ(described.collection_id(), created.collection_id());
+  EXPECT_EQ(described.schema().vectors(0).index().m(), 16U);
+  EXPECT_TRUE(described.schema().fields(0).nullable());
+
+  pb::ListCollectionsResponse list;
+  ASSERT_TRUE(Call(*collections_, &pb::CollectionService::Stub::List, "", list).ok());
+  ASSERT_EQ(list.collections_size(), 1);
+  EXPECT_EQ(list.collections(0).collection(), "c");
+
+  pb::DropCollectionResponse dropped;
+  const auto drop = &pb::CollectionService::Stub::Drop;
+  EXPECT_TRUE(Call(*collections_, drop, "collection: 'c'", dropped).ok());
+  EXPECT_TRUE(dropped.dropped());
+  EXPECT_THAT(Call(*collections_, drop, "collection: 'c'", dropped),
+              GrpcIs(grpc::StatusCode::NOT_FOUND, "c"));
+  EXPECT_TRUE(Call(*collections_, drop, "collection: 'c' if_exists: true", dropped).ok());
+  EXPECT_FALSE(dropped.dropped());
+}
+
+TEST_F(ServiceTest, StatsCountRowsAndSegments) {
+  FillCollection();
+  pb::CollectionStatsResponse stats;
+  ASSERT_TRUE(
+      Call(*collections_, &pb::CollectionService::Stub::Stats, "collection: 'c'", stats).ok());
+  EXPECT_EQ(stats.row_count(), 3U);
+  EXPECT_GE(stats.segments_size(), 1);
+  EXPECT_EQ(stats.index_error(), "");
+}
+
+TEST_F(ServiceTest, GetReadsWhatInsertWrote) {
+  FillCollection();
+  pb::GetResponse got;
+  ASSERT_TRUE(
+      Get("collection: 'c' keys { int64_keys { values: [2, 9, 1] } } output_vectors: 'v'", got)
+          .ok());
+  ASSERT_EQ(got.records_size(), 2);
+  EXPECT_EQ(got.records(0).key().int64_key(), 2);
+  EXPECT_EQ(got.records(0).fields().at("price").int64_value(), 20);
+  EXPECT_EQ(got.records(0).vectors().at("v").dense().f32(), Bytes({2, 0}));
+  EXPECT_GT(got.records(0).version(), 0U);
+  EXPECT_EQ(got.records(1).key().int64_key(), 1);
+  EXPECT_THAT(got.missing().int64_keys().values(), ElementsAre(9));
+}
+
+TEST_F(ServiceTest, UpsertTakesColumns) {
+  FillCollection();
+  auto request = Parse<pb::UpsertRequest>(R"(
+      collection: 'c' columns {
+        keys { int64_keys { values: [3, 4] } }
+        fields { name: 'price' present: '\x02' int64s { values: [0, 40] } }
+        vectors { name: 'v' } })");
+  request.mutable_columns()->mutable_vectors(0)->set_f32(Bytes({30, 0, 40, 0}));
+  grpc::ClientContext context;
+  pb::UpsertResponse reply;
+  const grpc::Status status = records_->Upsert(&context, request, &reply);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(reply.inserted(), 1U);
+  EXPECT_EQ(reply.replaced(), 1U);
+  pb::GetResponse got;
+  ASSERT_TRUE(
+      Get("collection: 'c' keys { int64_keys { values: [3, 4] } } output_vectors: 'v'", got).ok());
+  ASSERT_EQ(got.records_size(), 2);
+  EXPECT_EQ(got.records(0).vectors().at("v").dense().f32(), Bytes({30, 0}));
+  EXPECT_EQ(got.records(1).fields().at("price").int64_value(), 40);
+}
+
+TEST_F(ServiceTest, QueryAndCountFilter) {
+  FillCollection();
+  pb::QueryResponse found;
+  ASSERT_TRUE(Query(R"(collection: 'c' limit: 10 filter {
+                         expression: 'price > $least'
+                         parameters { key: 'least' value { int64_value: 10 } } })",
+                    found)
+                  .ok());
+  ASSERT_EQ(found.records_size(), 1);
+  EXPECT_EQ(found.records(0).key().int64_key(), 2);
+  pb::CountResponse count;
+  ASSERT_TRUE(Count("collection: 'c' filter { expression: 'price >= 10' }", count).ok());
+  EXPECT_EQ(count.count(), 2U);
+  EXPECT_THAT(Count("collection: 'c' filter { expression: 'price >=' }", count),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "1:"));
+}
+
+TEST_F(ServiceTest, SearchFindsTheNearestFirst) {
+  FillCollection();
+  pb::SearchResponse found;
+  ASSERT_TRUE(
+      Search("collection: 'c' query { dense { values: [2.9, 0] } } options { limit: 2 }", found)
+          .ok());
+  ASSERT_EQ(found.hits_size(), 2);
+  EXPECT_EQ(found.hits(0).key().int64_key(), 3);
+  EXPECT_EQ(found.hits(1).key().int64_key(), 2);
+  EXPECT_EQ(found.hits(1).fields().at("price").int64_value(), 20);
+  EXPECT_EQ(found.hits(1).score(), -found.hits(1).distance());
+  EXPECT_TRUE(found.work().complete());
+  EXPECT_GT(found.as_of(), 0U);
+}
+
+TEST_F(ServiceTest, SearchBatchAnswersInColumns) {
+  FillCollection();
+  auto request = Parse<pb::SearchBatchRequest>(
+      "collection: 'c' options { limit: 2 output_vectors: 'v' params { exact: true } }");
+  request.set_queries_f32(Bytes({0, 0, 4, 0}));
+  grpc::ClientContext context;
+  pb::SearchBatchResponse reply;
+  const grpc::Status status = search_->SearchBatch(&context, request, &reply);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(reply.results_size(), 2);
+  EXPECT_THAT(reply.results(0).keys().int64_keys().values(), ElementsAre(1, 2));
+  EXPECT_THAT(reply.results(0).distances(), ElementsAre(1, 4));
+  EXPECT_THAT(reply.results(0).fields(0).int64s().values(), ElementsAre(10, 20));
+  EXPECT_EQ(reply.results(0).fields(0).present(), "");
+  EXPECT_THAT(reply.results(1).keys().int64_keys().values(), ElementsAre(3, 2));
+  EXPECT_EQ(reply.results(1).fields(0).present(), "\x02");
+  EXPECT_EQ(reply.results(1).vectors(0).f32(), Bytes({3, 0, 2, 0}));
+  EXPECT_EQ(reply.results(1).work().path(), pb::SEARCH_PATH_SCAN);
+}
+
+TEST_F(ServiceTest, DeleteTakesKeysOrAFilterOrAll) {
+  FillCollection();
+  pb::DeleteResponse deleted;
+  ASSERT_TRUE(Delete("collection: 'c' keys { int64_keys { values: [1, 9] } }", deleted).ok());
+  EXPECT_EQ(deleted.deleted(), 1U);
+  ASSERT_TRUE(Delete("collection: 'c' filter { expression: 'price == 20' }", deleted).ok());
+  EXPECT_EQ(deleted.deleted(), 1U);
+  EXPECT_EQ(CountAll(), 1U);
+  ASSERT_TRUE(Delete("collection: 'c' delete_all: true", deleted).ok());
+  EXPECT_EQ(deleted.deleted(), 1U);
+  EXPECT_EQ(CountAll(), 0U);
+}
+
+TEST_F(ServiceTest, DeleteRefusesNoneAndTwoOfThem) {
+  FillCollection();
+  pb::DeleteResponse deleted;
+  const auto expect_refused = [&](const std::string& text, const std::string& message) {
+    EXPECT_THAT(Delete("collection: 'c' " + text, deleted),
+                GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, message))
+        << text;
+  };
+  expect_refused("", "0 of keys, filter and delete_all");
+  expect_refused("delete_all: true filter { expression: 'price == 20' }",
+                 "2 of keys, filter and delete_all");
+  expect_refused("keys { int64_keys { values: 1 } } delete_all: true", "2 of keys");
+  expect_refused("keys {}", "keys: missing");
+  expect_refused("filter {}", "filter");
+  EXPECT_EQ(CountAll(), 3U);
+}
+
+TEST_F(ServiceTest, AnswersBadRequestsWithTheirCodes) {
+  FillCollection();
+  pb::InsertResponse inserted;
+  pb::SearchResponse found;
+  pb::CreateCollectionResponse created;
+  pb::CountResponse count;
+  EXPECT_THAT(Insert("collection: 'c'", inserted),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "records: empty batch"));
+  EXPECT_THAT(Insert("collection: 'c' rows { records { key { int64_key: 1 } } }", inserted),
+              GrpcIs(grpc::StatusCode::ALREADY_EXISTS, "1"));
+  EXPECT_THAT(Insert("collection: 'c' partition: 'p'", inserted),
+              GrpcIs(grpc::StatusCode::UNIMPLEMENTED, "partition: not served yet"));
+  EXPECT_THAT(Insert("collection: 'none' rows { records { key { int64_key: 1 } } }", inserted),
+              GrpcIs(grpc::StatusCode::NOT_FOUND, "none"));
+  EXPECT_THAT(Search("collection: 'c' query { dense { values: 1 } } options { limit: 1 }", found),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "expected 2 dimensions, got 1"));
+  EXPECT_THAT(Search("collection: 'c' query { dense { values: [1, 2] } }", found),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "limit"));
+  EXPECT_THAT(Create("collection: 'd'", created),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "schema: missing"));
+  EXPECT_THAT(Create("collection: 'd' schema {}", created),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "schema"));
+  EXPECT_THAT(Count("database: 'other' collection: 'c'", count),
+              GrpcIs(grpc::StatusCode::UNIMPLEMENTED, "database: 'other'"));
+  EXPECT_EQ(CountAll(), 3U);
+}
+
+TEST_F(ServiceTest, DoesNoWorkAfterTheDeadline) {
+  FillCollection();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() - std::chrono::seconds(1));
+  pb::DeleteResponse deleted;
+  EXPECT_EQ(
+      records_
+          ->Delete(&context, Parse<pb::DeleteRequest>("collection: 'c' delete_all: true"), &deleted)
+          .error_code(),
+      grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(CountAll(), 3U);
+}
+
+TEST_F(ServiceTest, RefusesMessagesThatAreCompressedOrTooLong) {
+  FillCollection();
+  pb::CountResponse count;
+  grpc::ClientContext compressed;
+  compressed.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  const auto long_name = "collection: '" + std::string(4096, 'c') + "'";
+  EXPECT_EQ(records_->Count(&compressed, Parse<pb::CountRequest>(long_name), &count).error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+  grpc::ClientContext context;
+  pb::CountRequest request;
+  request.set_collection(std::string((64 << 20) + 1, 'c'));
+  EXPECT_EQ(records_->Count(&context, request, &count).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(CountAll(), 3U);
+}
+
+TEST_F(ServiceTest, RefusesToSendAReplyThatClientsWouldNotTake) {
+  pb::CreateCollectionResponse created;
+  ASSERT_TRUE(Create(R"(collection: 'c' schema {
+                          vectors { name: 'v' dimension: 32768 metric: METRIC_L2 } })",
+                     created)
+                  .ok());
+  pb::UpsertRequest upsert;
+  upsert.set_collection("c");
+  pb::Record& record = *upsert.mutable_rows()->add_records();
+  record.mutable_key()->set_int64_key(1);
+  (*record.mutable_vectors())["v"].mutable_dense()->set_f32(Bytes(std::vector<float>(32768, 1.0F)));
+  grpc::ClientContext upsert_context;
+  pb::UpsertResponse upserted;
+  const grpc::Status status = records_->Upsert(&upsert_context, upsert, &upserted);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+
+  // The same record, 128 KiB long, 600 times.
+  pb::GetRequest request;
+  request.set_collection("c");
+  for (int i = 0; i < 600; ++i) request.mutable_keys()->mutable_int64_keys()->add_values(1);
+  request.add_output_vectors("v");
+  grpc::ClientContext context;
+  pb::GetResponse got;
+  EXPECT_THAT(records_->Get(&context, request, &got),
+              GrpcIs(grpc::StatusCode::RESOURCE_EXHAUSTED, "ask for fewer records"));
+}
+
+}  // namespace
+}  // namespace azimuth::server

@@ -1,0 +1,85 @@
+#include "server/rpc/unserved.h"
+
+#include "tests/server/parse.h"
+#include "tests/support/matchers.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace azimuth::server {
+namespace {
+
+using ::azimuth::testing::StatusIs;
+using ::testing::StartsWith;
+
+// Each text sets one field; the message must start with the field's place.
+template <typename Request>
+void ExpectUnserved(const std::vector<std::pair<std::string, std::string>>& cases) {
+  EXPECT_OK(CheckServed(Request()));
+  for (const auto& [text, place] : cases) {
+    EXPECT_THAT(CheckServed(Parse<Request>(text)),
+                StatusIs(absl::StatusCode::kUnimplemented, StartsWith(place + ": ")))
+        << text;
+  }
+}
+
+TEST(CheckServed, RefusesUnservedFieldsOfWrites) {
+  ExpectUnserved<pb::InsertRequest>({{"partition: 'p'", "partition"},
+                                     {"request_id: 'r'", "request_id"},
+                                     {"durability: DURABILITY_RELAXED", "durability"}});
+  ExpectUnserved<pb::UpsertRequest>({{"partition: 'p'", "partition"},
+                                     {"request_id: 'r'", "request_id"},
+                                     {"durability: DURABILITY_RELAXED", "durability"},
+                                     {"if_version: 0", "if_version"}});
+  ExpectUnserved<pb::DeleteRequest>({{"request_id: 'r'", "request_id"},
+                                     {"durability: DURABILITY_RELAXED", "durability"},
+                                     {"dry_run: true", "dry_run"},
+                                     {"if_version: 0", "if_version"}});
+}
+
+TEST(CheckServed, TakesSyncedDurabilityAndRefusesUnknownNumbers) {
+  EXPECT_OK(CheckServed(Parse<pb::InsertRequest>("durability: DURABILITY_SYNCED")));
+  pb::InsertRequest request;
+  request.set_durability(static_cast<pb::Durability>(9));
+  EXPECT_THAT(CheckServed(request),
+              StatusIs(absl::StatusCode::kInvalidArgument, "durability: 9 is unknown; synced"));
+}
+
+TEST(CheckServed, RefusesUnservedFieldsOfReads) {
+  ExpectUnserved<pb::GetRequest>({{"min_seq: 1", "min_seq"}});
+  ExpectUnserved<pb::QueryRequest>({{"order_by: 'a'", "order_by"},
+                                    {"cursor: 'c'", "cursor"},
+                                    {"partitions: 'p'", "partitions"},
+                                    {"min_seq: 1", "min_seq"}});
+  ExpectUnserved<pb::CountRequest>({{"partitions: 'p'", "partitions"}, {"min_seq: 1", "min_seq"}});
+}
+
+TEST(CheckServed, RefusesUnservedFieldsOfSearches) {
+  const std::vector<std::pair<std::string, std::string>> options = {
+      {"options { params { recall: 0.9 } }", "options.params.recall"},
+      {"options { params { recall: 0 } }", "options.params.recall"},
+      {"options { params { budget_us: 0 } }", "options.params.budget_us"},
+      {"options { params { max_visits: 0 } }", "options.params.max_visits"},
+      {"options { params { oversampling: 0 } }", "options.params.oversampling"},
+      {"options { offset: 1 }", "options.offset"},
+      {"options { score_threshold: 0 }", "options.score_threshold"},
+      {"options { range {} }", "options.range"},
+      {"options { group_by: 'a' }", "options.group_by"},
+      {"options { group_size: 1 }", "options.group_size"},
+      {"options { partitions: 'p' }", "options.partitions"},
+      {"options { min_seq: 1 }", "options.min_seq"},
+      {"options { explain: true }", "options.explain"}};
+  ExpectUnserved<pb::SearchRequest>(options);
+  ExpectUnserved<pb::SearchBatchRequest>(options);
+  ExpectUnserved<pb::SearchRequest>(
+      {{"query_key { int64_key: 1 }", "query_key"}, {"query_text: 't'", "query_text"}});
+  EXPECT_THAT(CheckServed(Parse<pb::SearchRequest>("options { params { recall: 0.9 } }")).message(),
+              "options.params.recall: not served yet; ask by ef or exact");
+}
+
+}  // namespace
+}  // namespace azimuth::server
