@@ -70,10 +70,8 @@ absl::StatusOr<std::vector<std::vector<float>>> PrepareQueries(const VectorField
 // Search of one vector field of one view for one or more queries.
 class Searcher final {
  public:
-  Searcher(Core& core, const Collection& collection, size_t slot, const SearchSpec& spec,
-           const CancelToken& cancel)
+  Searcher(Core& core, size_t slot, const SearchSpec& spec, const CancelToken& cancel)
       : core_(core),
-        collection_(collection),
         slot_(slot),
         spec_(spec),
         ef_(std::max<uint64_t>(spec.limit,
@@ -131,7 +129,6 @@ class Searcher final {
   }
 
   Core& core_;
-  const Collection& collection_;
   const size_t slot_;
   const SearchSpec& spec_;
   const uint64_t ef_;
@@ -206,7 +203,7 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
   std::vector<std::vector<Candidate>> found(prepared.size());
   const auto slot = static_cast<size_t>(field - schema.vectors.data());
   {
-    Searcher searcher(core, *collection, slot, spec, cancel);
+    Searcher searcher(core, slot, spec, cancel);
     for (const auto& segment : collection->segments().segments) {
       AZ_RETURN_IF_ERROR(cancel.Check());
       AZ_ASSIGN_OR_RETURN(const Matches matches,
