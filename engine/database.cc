@@ -38,6 +38,7 @@ std::vector<std::shared_ptr<Collection>> AllCollections(const Core& core) {
 
 // Closes growing segments that have been idle, and sees to builds that wait for a retry.
 void Tick(Core& core) {
+  core.views.Collect();  // What the last commit left, if a reader was in the way.
   const int64_t now_ms = SteadyMillis();
   for (const auto& collection : AllCollections(core)) {
     bool close = false;

@@ -6,8 +6,8 @@
 // that it can still reach is freed. Pinning takes no lock and touches no counter that others touch.
 // Source: epoch-based reclamation (Fraser 2004), with the reader's sequence number in the slot.
 //
-// Thread safety: Pin from any thread. Publish, Retire and Collect from one thread at a time (the
-// leader of the commit queue). OldestPinned from any thread.
+// Thread safety: PinNow, OldestPinned and Collect from any thread. Publish and Retire from one
+// thread at a time (the leader of the commit queue).
 #pragma once
 
 #include "base/ids.h"

@@ -3,6 +3,7 @@
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
+#include "engine/recover.h"
 #include "engine/segment/merge_policy.h"
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/segment_builder.h"
@@ -82,8 +83,14 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
 bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
   std::vector<std::shared_ptr<Segment>> inputs = ChooseInputs(core, *collection);
   if (inputs.empty() || core.closing.load() || collection->dropped.load()) return false;
-  const absl::Status status = BuildAndPublish(core, collection, std::move(inputs));
+  const absl::Status status = BuildAndPublish(core, collection, inputs);
   if (core.closing.load() || collection->dropped.load()) return false;
+  if (status.code() == absl::StatusCode::kDataLoss) {
+    // A file went bad after its check at the start: its rows are read again and built then.
+    for (const auto& input : inputs) {
+      if (input->state() == SegmentState::kSealed) VerifyOrRepair(core, collection, input);
+    }
+  }
   MutexLock lock(collection->build_mu);
   collection->index_error = status.ok() ? "" : std::string(status.message());
   if (!status.ok()) {

@@ -27,6 +27,12 @@ absl::StatusOr<bool> ReplaceCommit::Resolve(ResolveContext& context) {
   if (collection_->dropped.load()) {
     return NotFound("collection %s was dropped", Quoted(collection_->name));
   }
+  // A repair and a build may have begun with the same segment: the second finds it gone.
+  const auto& current = collection_->segments().segments;
+  if (std::search(current.begin(), current.end(), inputs_.begin(), inputs_.end()) ==
+      current.end()) {
+    return absl::AbortedError("the segments to replace are no longer in the list");
+  }
   std::vector<FieldId> vector_fields;
   for (const VectorFieldDef& field : collection_->schema.vectors) vector_fields.push_back(field.id);
   for (const RowId row : built_.dropped) {
