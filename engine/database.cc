@@ -42,11 +42,9 @@ void Tick(Core& core) {
   const int64_t now_ms = SteadyMillis();
   for (const auto& collection : AllCollections(core)) {
     bool close = false;
-    bool build = false;
     {
       const ViewRegistry::Pin pin = core.views.PinNow();
       for (const auto& segment : collection->segments().segments) {
-        build = build || segment->state() == SegmentState::kBuilding;
         close = segment->state() == SegmentState::kGrowing &&
                 segment->size() >= core.options.graph_rows_min;
       }
@@ -54,7 +52,7 @@ void Tick(Core& core) {
     if (close && now_ms - collection->last_append_ms.load() >= core.options.growing_idle_ms) {
       CloseGrowingCommit commit(core, collection);
       static_cast<void>(core.queue.Run(commit, CancelToken()));
-    } else if (build) {
+    } else if (HasWork(core, *collection)) {
       ScheduleBuild(core, collection);
     }
   }

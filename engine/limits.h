@@ -9,7 +9,7 @@ namespace azimuth::engine {
 inline constexpr size_t kNameBytesMax = 255;
 inline constexpr size_t kKeyBytesMax = 512;
 inline constexpr uint32_t kDimensionMax = 32768;
-inline constexpr size_t kFieldsMax = 1024;  // Of a schema, and of one record.
+inline constexpr size_t kFieldsMax = 1024;  // Of a schema; of a record, nested ones too.
 inline constexpr size_t kVectorFieldsMax = 64;
 inline constexpr size_t kBatchRecordsMax = 100000;
 inline constexpr size_t kRecordBytesMax = size_t{1} << 20;  // Without vectors.

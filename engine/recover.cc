@@ -124,6 +124,11 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
       segments.push_back(*std::move(sealed));
       continue;
     }
+    // Out of files or memory says nothing about the file.
+    if (sealed.status().code() == absl::StatusCode::kResourceExhausted ||
+        sealed.status().code() == absl::StatusCode::kUnavailable) {
+      return sealed.status();
+    }
     Quarantine(core, entry.id, sealed.status());
     storage::CommitBatch batch;
     batch.DeleteSegment(collection.row_store, entry.id);

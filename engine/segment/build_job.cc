@@ -24,17 +24,34 @@ int64_t SteadyMillis() {
       .count();
 }
 
+MergeLimits LimitsOf(const Core& core) {
+  return {.segment_rows_max = core.options.segment_rows_max,
+          .vacuum_rows_min = core.options.graph_rows_min};
+}
+
+uint64_t CountDroppable(const Segment& segment, const RetiredMap& retired, Seq horizon) {
+  uint64_t count = 0;
+  for (uint32_t position = 0, n = segment.size(); position < n; ++position) {
+    if (retired.RetiredAt(segment.row_id(position)) <= horizon) ++count;
+  }
+  return count;
+}
+
 // The segments to build next; empty if there is nothing to do.
 std::vector<std::shared_ptr<Segment>> ChooseInputs(Core& core, const Collection& collection) {
+  const Seq horizon = core.views.OldestPinned();
   const ViewRegistry::Pin pin = core.views.PinNow();
   const SegmentSet& set = collection.segments();
+  const MergeLimits limits = LimitsOf(core);
   std::vector<MergeCandidate> candidates;
   for (const auto& segment : set.segments) {
-    candidates.push_back({segment->state(), segment->size(), segment->retired_count()});
+    MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    // Rows that some reader may still see cannot be dropped yet.
+    if (WantsVacuum(candidate, limits)) {
+      candidate.retired_rows = CountDroppable(*segment, collection.retired, horizon);
+    }
+    candidates.push_back(candidate);
   }
-  MergeLimits limits;
-  limits.segment_rows_max = core.options.segment_rows_max;
-  limits.vacuum_rows_min = core.options.graph_rows_min;
   const auto choice = ChooseMerge(candidates, limits);
   if (!choice.has_value()) return {};
   return {set.segments.begin() + static_cast<std::ptrdiff_t>(choice->begin),
@@ -65,7 +82,10 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   if (output.entry.has_value()) {
     absl::StatusOr<std::shared_ptr<SealedSegment>> sealed =
         SealedSegment::Open(input.path, collection->schema, *output.entry, core.dir.incarnation());
-    if (!sealed.ok()) return sealed.status();
+    if (!sealed.ok()) {
+      static_cast<void>(storage::RemoveFile(input.path));
+      return sealed.status();
+    }
     replacements.push_back(*std::move(sealed));
   }
   ReplaceCommit publish(core, collection, std::move(inputs), std::move(replacements),
@@ -102,6 +122,17 @@ bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
 }
 
 }  // namespace
+
+bool HasWork(const Core& core, const Collection& collection) {
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  for (const auto& segment : collection.segments().segments) {
+    const MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    if (candidate.state == SegmentState::kBuilding || WantsVacuum(candidate, LimitsOf(core))) {
+      return true;
+    }
+  }
+  return false;
+}
 
 void ScheduleBuild(Core& core, const std::shared_ptr<Collection>& collection) {
   {

@@ -10,6 +10,9 @@
 
 namespace azimuth::engine {
 
+// True if something waits for a build: a closed segment, or a sealed one with many retired rows.
+bool HasWork(const Core& core, const Collection& collection);
+
 // Lets a worker look whether `collection` has something to build, unless one already does.
 void ScheduleBuild(Core& core, const std::shared_ptr<Collection>& collection);
 

@@ -12,13 +12,19 @@ uint64_t LiveRows(const MergeCandidate& segment) {
 
 }  // namespace
 
+bool WantsVacuum(const MergeCandidate& segment, const MergeLimits& limits) {
+  return segment.state == SegmentState::kSealed && segment.rows >= limits.vacuum_rows_min &&
+         segment.retired_rows * kRetiredShareInverse > segment.rows;
+}
+
 std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
                                        const MergeLimits& limits) {
   for (size_t i = 0; i < segments.size(); ++i) {
     if (segments[i].state != SegmentState::kBuilding) continue;
     MergeChoice choice{i, i};
     uint64_t rows = 0;
-    while (choice.end < segments.size() && segments[choice.end].state == SegmentState::kBuilding) {
+    while (choice.end < segments.size() && segments[choice.end].state == SegmentState::kBuilding &&
+           (choice.end == i || rows + LiveRows(segments[choice.end]) <= limits.segment_rows_max)) {
       rows += LiveRows(segments[choice.end++]);
     }
     while (choice.begin > 0) {
@@ -33,9 +39,7 @@ std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
     return choice;
   }
   for (size_t i = 0; i < segments.size(); ++i) {
-    const MergeCandidate& segment = segments[i];
-    if (segment.state == SegmentState::kSealed && segment.rows >= limits.vacuum_rows_min &&
-        segment.retired_rows * kRetiredShareInverse > segment.rows) {
+    if (WantsVacuum(segments[i], limits)) {
       return MergeChoice{i, i + 1};
     }
   }

@@ -23,7 +23,7 @@ struct MergeCandidate {
 };
 
 struct MergeLimits {
-  uint64_t segment_rows_max = 0;  // A merge never makes more rows than this out of sealed ones.
+  uint64_t segment_rows_max = 0;  // A merge of several segments never makes more rows.
   uint64_t vacuum_rows_min =
       0;  // Smaller sealed segments are not built anew for their retired rows.
 };
@@ -34,6 +34,9 @@ struct MergeChoice {
   size_t end = 0;
   friend bool operator==(const MergeChoice&, const MergeChoice&) = default;
 };
+
+// True if a sealed segment's retired rows are worth a rebuild.
+bool WantsVacuum(const MergeCandidate& segment, const MergeLimits& limits);
 
 std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
                                        const MergeLimits& limits);

@@ -52,6 +52,8 @@ void ColumnSetWriter::AppendDynamic(const ValueMap& dynamic, uint32_t position) 
 void ColumnSetWriter::AppendNested(std::string& path, const ValueMap& map, uint32_t position) {
   const size_t length = path.size();
   for (const auto& [name, value] : map) {
+    // A path is split at its dots when it is read, so what lies under such a name has no path.
+    if (name.find('.') != std::string::npos) continue;
     path.append(name);
     if (length > 0) AppendPath(path, position, index::ViewOf(value));
     if (value.kind() == ValueKind::kMap) {

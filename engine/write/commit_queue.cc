@@ -84,7 +84,7 @@ std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {
   return group;
 }
 
-void CommitQueue::Lead(const std::vector<Waiter*>& group) {
+void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   storage::CommitBatch batch;
   GroupOverlay overlay;
   bool any_change = false;
@@ -101,9 +101,8 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) {
   if (any_change) {
     batch.PutAppliedSeq(Seq{last_seq_});
     if (const absl::Status status = AppendToLog(batch); !status.ok()) {
-      for (Waiter* waiter : group) {
-        if (waiter->status.ok()) waiter->status = status;
-      }
+      // Also those that were refused: perhaps because of a commit of this very group.
+      for (Waiter* waiter : group) waiter->status = status;
       return;
     }
   }

@@ -86,8 +86,9 @@ class CommitQueue final {
 
   absl::Status WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
   std::vector<Waiter*> TakeGroup() AZ_REQUIRES(mu_);
-  // Steps 3 to 5 for a group; only the leader.
-  void Lead(const std::vector<Waiter*>& group);
+  // Steps 3 to 5 for a group; only the leader. Memory that runs out in the middle ends the process:
+  // a start recovers, while a half-applied group would not.
+  void Lead(const std::vector<Waiter*>& group) noexcept;
   // Step 4.
   absl::Status AppendToLog(storage::CommitBatch& batch);
 

@@ -44,7 +44,9 @@ absl::Status CheckDynamicValue(const Value& value, int depth) {
       return absl::OkStatus();
     case ValueKind::kMap:
       for (const auto& [name, item] : std::get<ValueMap>(value.data)) {
-        if (!IsValidUtf8(name)) return InvalidArgument("a name must be UTF-8");
+        if (!IsValidUtf8(name) || name.size() > kNameBytesMax) {
+          return InvalidArgument("a name inside a map is at most %d bytes of UTF-8", kNameBytesMax);
+        }
         AZ_RETURN_IF_ERROR(CheckDynamicValue(item, depth + 1));
       }
       return absl::OkStatus();
@@ -178,6 +180,17 @@ absl::Status CheckVectors(const Schema& schema, const std::vector<VectorInput>& 
   return absl::OkStatus();
 }
 
+// Names of dynamic fields and of what lies in their maps: each is a column of its own.
+size_t CountNames(const ValueMap& map) {
+  size_t count = map.size();
+  for (const auto& entry : map) {
+    if (entry.second.kind() == ValueKind::kMap) {
+      count += CountNames(std::get<ValueMap>(entry.second.data));
+    }
+  }
+  return count;
+}
+
 absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput record) {
   CheckedRecord checked;
   AZ_RETURN_IF_ERROR(CheckKey(schema, record.key, "key"));
@@ -187,6 +200,10 @@ absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput reco
                            kFieldsMax);
   }
   AZ_RETURN_IF_ERROR(CheckFields(schema, record.fields, checked.row));
+  if (const size_t names = CountNames(checked.row.dynamic); names > kFieldsMax) {
+    return InvalidArgument("fields: %d names, those inside maps included; at most %d are allowed",
+                           names, kFieldsMax);
+  }
   AZ_RETURN_IF_ERROR(CheckVectors(schema, record.vectors, checked.vectors));
   const size_t bytes = EncodeRow(checked.row).size();
   if (bytes > kRecordBytesMax) {

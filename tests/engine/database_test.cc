@@ -265,6 +265,61 @@ TEST_F(DatabaseTest, AbsentVectorsAreNeitherFoundNorInTheWay) {
   }
 }
 
+TEST_F(DatabaseTest, FiltersOnNestedAndDottedNamesAnswerTheSameBeforeAndAfterASeal) {
+  const auto vectors = Line(60);
+  const auto map = [](std::string name, Value value) {
+    return Value{ValueMap{{std::move(name), std::move(value)}}};
+  };
+  auto batch = Batch(vectors, 0);
+  batch[0].fields.push_back({"a", map("b.c", Value{int64_t{5}})});
+  batch[1].fields.push_back({"a.b", map("c", Value{int64_t{5}})});
+  batch[2].fields.push_back({"a", map("b", map("c", Value{int64_t{5}}))});
+  batch[3].fields.push_back({"a.b.c", Value{int64_t{5}}});
+  batch[4].fields.push_back({"a", map("b", Value{})});
+  ASSERT_OK(db_->Insert("items", std::move(batch), kNoCancel));
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_OK_AND_ASSIGN(const QueryResult found,
+                         db_->Query("items", {"a.b.c == 5", {}}, 10, {}, kNoCancel));
+    std::vector<int64_t> keys;
+    for (const auto& record : found.records) keys.push_back(std::get<int64_t>(record.key));
+    EXPECT_THAT(keys, ElementsAre(2, 3)) << "round " << round;
+    EXPECT_EQ(CountOf("a.b is not null"), 2U) << "round " << round;
+    ASSERT_TRUE(WaitIndexed(*db_, "items"));
+  }
+}
+
+TEST_F(DatabaseTest, NamesInsideMapsAreLimitedInLengthAndNumber) {
+  const auto vectors = Line(1);
+  const auto insert = [&](ValueMap map) {
+    auto batch = Batch(vectors, 0);
+    batch[0].fields.push_back({"m", Value{std::move(map)}});
+    return db_->Insert("items", std::move(batch), kNoCancel).status();
+  };
+  EXPECT_THAT(insert({{std::string(256, 'x'), Value{}}}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("records[0].fields[\"m\"]")));
+  ValueMap many;
+  for (int i = 0; i < 1024; ++i) many.emplace("k" + std::to_string(i), Value{});
+  EXPECT_THAT(insert(many), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1025 names")));
+  many.erase("k0");
+  EXPECT_OK(insert(many));
+}
+
+TEST_F(DatabaseTest, DeletedRowsLeaveTheStoreWithoutAnotherWrite) {
+  InsertLine(90);
+  ASSERT_TRUE(WaitIndexed(*db_, "items"));
+  ASSERT_OK(db_->DeleteMatching("items", {"n < 9", {}}, false, kNoCancel));
+  const auto rows = [&] {
+    uint64_t sum = 0;
+    const auto stats = db_->GetStats("items");
+    for (const SegmentStats& segment : stats->segments) sum += segment.rows;
+    return sum;
+  };
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (rows() > 9 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(rows(), 9U);
+  EXPECT_EQ(CountOf(""), 9U);
+}
+
 TEST_F(DatabaseTest, MisspeltDynamicFieldsAreWarnedOf) {
   InsertLine(3);
   ASSERT_OK_AND_ASSIGN(const CountResult result,
