@@ -17,4 +17,7 @@ class Clock {
   static const Clock& System();
 };
 
+// Milliseconds of the steady clock: for intervals, never shown to anybody.
+int64_t SteadyMillis();
+
 }  // namespace azimuth

@@ -23,12 +23,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{100};
 
-int64_t SteadyMillis() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
 std::vector<std::shared_ptr<Collection>> AllCollections(const Core& core) {
   const ViewRegistry::Pin pin = core.views.PinNow();
   std::vector<std::shared_ptr<Collection>> all;

@@ -1,5 +1,6 @@
 #include "engine/segment/build_job.h"
 
+#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
@@ -10,19 +11,12 @@
 #include "storage/file.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace azimuth::engine {
 namespace {
 
 constexpr int64_t kRetryAfterMs = 5000;
-
-int64_t SteadyMillis() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 MergeLimits LimitsOf(const Core& core) {
   return {.segment_rows_max = core.options.segment_rows_max,

@@ -65,9 +65,7 @@ void ReplaceCommit::Apply(Seq) {
   for (const auto& input : inputs_) {
     if (input->state() != SegmentState::kSealed) continue;
     core_.views.Retire([path = core_.dir.segment_path(input->id())] {
-#ifdef AZ_FAILPOINTS_ENABLED
-      static_cast<void>(VisitFailpoint(Failpoint::kSegmentBeforeRemove));
-#endif
+      AZ_FAILPOINT_VISIT(kSegmentBeforeRemove);
       const absl::Status status = storage::RemoveFile(path);
       // A file that was set aside is gone already.
       if (!status.ok() && status.code() != absl::StatusCode::kNotFound) {

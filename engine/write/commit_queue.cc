@@ -113,9 +113,7 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   for (Waiter* waiter : group) {
     if (waiter->seq == kSeqZero) waiter->seq = views_.published();
   }
-#ifdef AZ_FAILPOINTS_ENABLED
-  static_cast<void>(VisitFailpoint(Failpoint::kCommitAfterApply));
-#endif
+  AZ_FAILPOINT_VISIT(kCommitAfterApply);
   views_.Collect();
 }
 

@@ -68,9 +68,7 @@ absl::StatusOr<bool> DropCommit::Resolve(ResolveContext& context) {
 
 void DropCommit::Apply(Seq) {
   if (collection_ == nullptr) return;
-#ifdef AZ_FAILPOINTS_ENABLED
-  static_cast<void>(VisitFailpoint(Failpoint::kDropAfterCatalog));
-#endif
+  AZ_FAILPOINT_VISIT(kDropAfterCatalog);
   collection_->dropped.store(true, std::memory_order_release);
   CollectionMap next = core_.collections();
   next.erase(name_);

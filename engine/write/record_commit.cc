@@ -1,11 +1,11 @@
 #include "engine/write/record_commit.h"
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "engine/segment/build_job.h"
 
 #include "absl/container/flat_hash_set.h"
 
-#include <chrono>
 #include <optional>
 
 namespace azimuth::engine {
@@ -49,12 +49,6 @@ void MarkRetired(Collection& collection, RowId row, Seq seq) {
   if (Segment* segment = collection.segments().Find(row)) {
     if (const auto position = segment->Find(row)) segment->MarkRetired(*position);
   }
-}
-
-int64_t SteadyMillis() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
 }
 
 // The growing segment with room for a row, begun anew when there is none or it is full.
