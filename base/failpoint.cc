@@ -6,7 +6,9 @@
 #include <atomic>
 #include <charconv>
 #include <csignal>
+#include <functional>
 #include <string>
+#include <utility>
 
 namespace azimuth {
 namespace {
@@ -23,6 +25,8 @@ enum class Action : int { kNone = 0, kKill = 1, kError = 2 };
 struct State {
   std::atomic<int> action{0};
   std::atomic<int64_t> visits_left{0};
+  std::atomic<bool> has_hook{false};
+  std::function<absl::Status()> hook;  // Set while nobody visits.
 };
 
 std::array<State, kCount>& States() {
@@ -77,8 +81,16 @@ absl::Status ArmFailpoints(std::string_view text) {
   return absl::OkStatus();
 }
 
+void SetFailpointHook(Failpoint point, std::function<absl::Status()> hook) {
+  State& state = States()[static_cast<size_t>(point)];
+  state.has_hook.store(false, std::memory_order_release);
+  state.hook = std::move(hook);
+  state.has_hook.store(state.hook != nullptr, std::memory_order_release);
+}
+
 absl::Status VisitFailpoint(Failpoint point) {
   State& state = States()[static_cast<size_t>(point)];
+  if (state.has_hook.load(std::memory_order_acquire)) return state.hook();
   const auto action = static_cast<Action>(state.action.load(std::memory_order_relaxed));
   if (action == Action::kNone) return absl::OkStatus();
   if (state.visits_left.fetch_sub(1) != 1) return absl::OkStatus();

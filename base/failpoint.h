@@ -2,7 +2,9 @@
 //
 // One list (AZ_FAILPOINTS) makes the enum, the names and the test that visits all. Armed by the
 // environment, AZIMUTH_FAILPOINTS="name=action[@n];...": the action happens at the nth visit
-// (default the first). Actions: `kill` (SIGKILL to self), `error` (the place returns an error).
+// (default the first). Actions: `kill` (SIGKILL to self), `error` (the place returns an error). A
+// test in the same process can also set a hook, which runs at every visit: that is how it gets
+// between two steps of another operation.
 // Compiled out unless AZ_FAILPOINTS_ENABLED is defined (presets dev, asan, tsan).
 //
 // Thread safety: Arm before threads start, or between their visits; the rest is free.
@@ -10,20 +12,29 @@
 
 #include "absl/status/status.h"
 
+#include <functional>
 #include <string_view>
 
 #define AZ_FAILPOINTS(X)                              \
   X(kCommitBeforeLog, "commit.before_log")            \
   X(kCommitAfterLog, "commit.after_log")              \
+  X(kCommitBeforePublish, "commit.before_publish")    \
   X(kCommitAfterApply, "commit.after_apply")          \
   X(kSegmentBeforeBuild, "segment.before_build")      \
+  X(kSegmentAfterGather, "segment.after_gather")      \
   X(kSegmentMidWrite, "segment.mid_write")            \
   X(kSegmentBeforeRename, "segment.before_rename")    \
   X(kSegmentBeforeDirSync, "segment.before_dir_sync") \
+  X(kSegmentMidDrop, "segment.mid_drop")              \
   X(kSegmentBeforeCatalog, "segment.before_catalog")  \
   X(kSegmentAfterCatalog, "segment.after_catalog")    \
   X(kSegmentBeforeRemove, "segment.before_remove")    \
   X(kDropAfterCatalog, "drop.after_catalog")          \
+  X(kTruncateAfterCatalog, "truncate.after_catalog")  \
+  X(kDeleteAfterChoose, "delete.after_choose")        \
+  X(kSweepAfterChoose, "sweep.after_choose")          \
+  X(kReadAfterPin, "read.after_pin")                  \
+  X(kReadBeforeFetch, "read.before_fetch")            \
   X(kRecoverAfterOpen, "recover.after_open")          \
   X(kRecoverMidRows, "recover.mid_rows")
 
@@ -40,6 +51,11 @@ std::string_view FailpointName(Failpoint point);
 
 // Arms from the text form above; an empty text disarms all. InvalidArgument names what is unknown.
 absl::Status ArmFailpoints(std::string_view text);
+
+// Runs `hook` at every visit of `point`, on the thread that visits; its status is that of the
+// visit. It may itself do what leads to visits. An empty hook ends that; call it before what the
+// hook refers to dies. REQUIRES: no visit of `point` runs meanwhile on another thread.
+void SetFailpointHook(Failpoint point, std::function<absl::Status()> hook);
 
 // One visit: dies, returns an error, or returns OK.
 absl::Status VisitFailpoint(Failpoint point);
