@@ -43,6 +43,10 @@ rocksdb::ColumnFamilyHandle* HandleOf(Family family) {
   return &handles[static_cast<size_t>(family)];
 }
 
+rocksdb::Slice ToSlice(std::string_view bytes) {
+  return {bytes.data(), bytes.size()};
+}
+
 }  // namespace
 
 CommitBatch::CommitBatch() : rep_(std::make_unique<Rep>()) {}
@@ -51,7 +55,11 @@ CommitBatch::CommitBatch(CommitBatch&&) noexcept = default;
 CommitBatch& CommitBatch::operator=(CommitBatch&&) noexcept = default;
 
 void CommitBatch::PutRow(RowStoreId store, RowId row, const StoredRow& value) {
-  rep_->Note(rep_->batch.Put(HandleOf(Family::kRows), RowKey(store, row), EncodeRow(value)));
+  PutEncodedRow(store, row, EncodeRow(value));
+}
+
+void CommitBatch::PutEncodedRow(RowStoreId store, RowId row, std::string_view encoded) {
+  rep_->Note(rep_->batch.Put(HandleOf(Family::kRows), RowKey(store, row), ToSlice(encoded)));
 }
 
 void CommitBatch::PutVector(RowStoreId store, FieldId field, RowId row,
@@ -74,12 +82,19 @@ void CommitBatch::PutRetired(RowStoreId store, RowId row, Seq retired_seq) {
 }
 
 void CommitBatch::DeleteRow(RowStoreId store, RowId row, std::span<const FieldId> fields) {
-  const std::string key = RowKey(store, row);
-  rep_->Note(rep_->batch.Delete(HandleOf(Family::kRows), key));
-  rep_->Note(rep_->batch.Delete(HandleOf(Family::kRetired), key));
+  DeleteRowData(store, row, fields);
+  DeleteRetired(store, row);
+}
+
+void CommitBatch::DeleteRowData(RowStoreId store, RowId row, std::span<const FieldId> fields) {
+  rep_->Note(rep_->batch.Delete(HandleOf(Family::kRows), RowKey(store, row)));
   for (const FieldId field : fields) {
     rep_->Note(rep_->batch.Delete(HandleOf(Family::kVectors), VectorKey(store, field, row)));
   }
+}
+
+void CommitBatch::DeleteRetired(RowStoreId store, RowId row) {
+  rep_->Note(rep_->batch.Delete(HandleOf(Family::kRetired), RowKey(store, row)));
 }
 
 void CommitBatch::PutCounters(RowStoreId store, const RowStoreCounters& counters) {
@@ -113,6 +128,15 @@ void CommitBatch::DeleteRowStore(RowStoreId store) {
   const KeyRange segments = SegmentsRange(store);
   rep_->Note(rep_->batch.DeleteRange(HandleOf(Family::kCatalog), segments.first, segments.end));
   rep_->Note(rep_->batch.Delete(HandleOf(Family::kMeta), CountersKey(store)));
+}
+
+void CommitBatch::PutRequest(const RequestEntry& entry) {
+  rep_->Note(rep_->batch.Put(HandleOf(Family::kRequests), RequestKey(entry.id),
+                             EncodeRequestEntry(entry)));
+}
+
+void CommitBatch::DeleteRequest(std::string_view id) {
+  rep_->Note(rep_->batch.Delete(HandleOf(Family::kRequests), RequestKey(id)));
 }
 
 void CommitBatch::PutNextIds(const NextIds& ids) {

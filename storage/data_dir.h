@@ -15,7 +15,10 @@
 #include "absl/status/statusor.h"
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 namespace azimuth::storage {
 
@@ -23,9 +26,12 @@ class DataDir final {
  public:
   // Locks the directory (made if missing; its parent must exist), then reads or writes FORMAT.
   // Errors: FailedPrecondition (in use by another server; a newer format; not ours and not empty:
-  // nothing is touched), DataLoss (FORMAT unreadable).
-  static absl::StatusOr<DataDir> Open(const std::string& path);
+  // nothing is touched), DataLoss (FORMAT unreadable). `files` outlives the DataDir. The
+  // incarnation of a new directory is from `random`, or from the system if that is empty.
+  static absl::StatusOr<DataDir> Open(const std::string& path, Files& files = Files::Posix(),
+                                      const std::function<uint64_t()>& random = {});
 
+  Files& files() const { return *files_; }
   const std::string& path() const { return path_; }
   // A random number that a restore or an accepted loss changes.
   uint64_t incarnation() const { return incarnation_; }
@@ -35,10 +41,11 @@ class DataDir final {
   std::string quarantine_path() const { return path_ + "/quarantine"; }
 
  private:
-  DataDir(std::string path, FileLock lock, uint64_t incarnation)
-      : path_(std::move(path)), lock_(std::move(lock)), incarnation_(incarnation) {}
+  DataDir(Files& files, std::string path, std::unique_ptr<FileLock> lock, uint64_t incarnation)
+      : files_(&files), path_(std::move(path)), lock_(std::move(lock)), incarnation_(incarnation) {}
+  Files* files_;
   std::string path_;
-  FileLock lock_;
+  std::unique_ptr<FileLock> lock_;
   uint64_t incarnation_ = 0;
 };
 

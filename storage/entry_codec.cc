@@ -161,4 +161,28 @@ absl::StatusOr<SegmentEntry> DecodeSegmentEntry(std::string_view bytes) {
   return entry;
 }
 
+std::string EncodeRequestEntry(const RequestEntry& entry) {
+  std::string out;
+  PutLittle(out, kEntryFormat);
+  PutLittle(out, entry.at_unix_us);
+  PutLengthPrefixed(out, entry.digest);
+  PutLengthPrefixed(out, entry.reply);
+  return out;
+}
+
+absl::StatusOr<RequestEntry> DecodeRequestEntry(std::string_view bytes) {
+  ByteReader reader(bytes);
+  AZ_RETURN_IF_ERROR(ReadFormat("remembered request", reader));
+  RequestEntry entry;
+  std::string_view digest;
+  std::string_view reply;
+  if (!reader.Little(entry.at_unix_us) || !reader.LengthPrefixed(digest) ||
+      !reader.LengthPrefixed(reply) || !reader.empty()) {
+    return Malformed("remembered request", bytes);
+  }
+  entry.digest = digest;
+  entry.reply = reply;
+  return entry;
+}
+
 }  // namespace azimuth::storage

@@ -33,5 +33,8 @@ std::string EncodeCollectionEntry(const CollectionEntry& entry);
 absl::StatusOr<CollectionEntry> DecodeCollectionEntry(std::string_view bytes);
 std::string EncodeSegmentEntry(const SegmentEntry& entry);
 absl::StatusOr<SegmentEntry> DecodeSegmentEntry(std::string_view bytes);
+// The request's id is the key.
+std::string EncodeRequestEntry(const RequestEntry& entry);
+absl::StatusOr<RequestEntry> DecodeRequestEntry(std::string_view bytes);
 
 }  // namespace azimuth::storage

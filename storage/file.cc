@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 
 namespace azimuth::storage {
 namespace {
@@ -66,58 +67,81 @@ class ScopedFd final {
   int fd_;
 };
 
-}  // namespace
+class PosixWritableFile final : public WritableFile {
+ public:
+  PosixWritableFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
 
-absl::StatusOr<WritableFile> WritableFile::Create(const std::string& path) {
+  absl::Status Append(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(fd_.get(), bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return SystemError(errno, "write", path_);
+      bytes = bytes.subspan(static_cast<size_t>(written));
+      size_ += static_cast<uint64_t>(written);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Sync() override {
+    // Not again after a failure: the kernel may have dropped the pages and would then answer OK.
+    if (::fsync(fd_.get()) != 0) return SystemError(errno, "sync", path_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Close() override {
+    // Linux frees the descriptor even when it reports an error, EINTR too: never close twice.
+    if (::close(fd_.release()) != 0 && errno != EINTR) return SystemError(errno, "close", path_);
+    return absl::OkStatus();
+  }
+
+  uint64_t size() const override { return size_; }
+
+ private:
+  ScopedFd fd_;
+  uint64_t size_ = 0;
+  std::string path_;
+};
+
+class PosixFileLock final : public FileLock {
+ public:
+  explicit PosixFileLock(int fd) : fd_(fd) {}
+
+ private:
+  ScopedFd fd_;
+};
+
+class PosixMappedFile final : public MappedFile {
+ public:
+  explicit PosixMappedFile(std::span<const std::byte> bytes) : MappedFile(bytes) {}
+  ~PosixMappedFile() override {
+    if (bytes().empty()) return;
+    // munmap takes void* for memory that was never writable through this class.
+    ::munmap(const_cast<std::byte*>(bytes().data()), bytes().size());
+  }
+};
+
+class PosixFiles final : public Files {
+ public:
+  absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) override;
+  absl::StatusOr<std::string> ReadSmall(const std::string& path) override;
+  absl::StatusOr<uint64_t> Size(const std::string& path) override;
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override;
+  absl::Status Rename(const std::string& from, const std::string& to) override;
+  absl::Status Remove(const std::string& path) override;
+  absl::Status MakeDir(const std::string& path) override;
+  absl::Status SyncDir(const std::string& path) override;
+};
+
+absl::StatusOr<std::unique_ptr<WritableFile>> PosixFiles::Create(const std::string& path) {
   const int fd = OpenFd(path, O_WRONLY | O_CREAT | O_EXCL);
   if (fd < 0 && errno == EEXIST) return AlreadyExists("cannot create %s: it exists", path);
   if (fd < 0) return SystemError(errno, "create", path);
-  return WritableFile(fd, path);
+  return std::make_unique<PosixWritableFile>(fd, path);
 }
 
-WritableFile::WritableFile(WritableFile&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), size_(other.size_), path_(std::move(other.path_)) {}
-
-WritableFile& WritableFile::operator=(WritableFile&& other) noexcept {
-  if (this != &other) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = std::exchange(other.fd_, -1);
-    size_ = other.size_;
-    path_ = std::move(other.path_);
-  }
-  return *this;
-}
-
-WritableFile::~WritableFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-absl::Status WritableFile::Append(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return SystemError(errno, "write", path_);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-    size_ += static_cast<uint64_t>(written);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status WritableFile::Sync() {
-  // Not again after a failure: the kernel may have dropped the pages and would then answer OK.
-  if (::fsync(fd_) != 0) return SystemError(errno, "sync", path_);
-  return absl::OkStatus();
-}
-
-absl::Status WritableFile::Close() {
-  // Linux frees the descriptor even when it reports an error, EINTR too: never close twice.
-  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR) {
-    return SystemError(errno, "close", path_);
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path) {
+absl::StatusOr<std::unique_ptr<FileLock>> PosixFiles::Lock(const std::string& path) {
   ScopedFd fd(OpenFd(path, O_RDWR | O_CREAT));
   if (fd.get() < 0) return SystemError(errno, "open", path);
   int result = 0;
@@ -128,24 +152,26 @@ absl::StatusOr<FileLock> FileLock::Acquire(const std::string& path) {
     return FailedPrecondition("cannot lock %s: another process holds it", path);
   }
   if (result != 0) return SystemError(errno, "lock", path);
-  return FileLock(fd.release());
+  return std::make_unique<PosixFileLock>(fd.release());
 }
 
-FileLock::FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-FileLock& FileLock::operator=(FileLock&& other) noexcept {
-  if (this != &other) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = std::exchange(other.fd_, -1);
+absl::StatusOr<std::unique_ptr<MappedFile>> PosixFiles::Map(const std::string& path) {
+  const ScopedFd fd(OpenFd(path, O_RDONLY));
+  if (fd.get() < 0) return SystemError(errno, "open", path);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return SystemError(errno, "inspect", path);
+  if (!S_ISREG(info.st_mode)) {
+    return FailedPrecondition("cannot map %s: it is not a regular file", path);
   }
-  return *this;
+  const auto size = static_cast<size_t>(info.st_size);
+  // mmap refuses a length of zero.
+  if (size == 0) return std::make_unique<PosixMappedFile>(std::span<const std::byte>());
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (address == MAP_FAILED) return SystemError(errno, "map", path);
+  return std::make_unique<PosixMappedFile>(std::span(static_cast<const std::byte*>(address), size));
 }
 
-FileLock::~FileLock() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
+absl::StatusOr<std::string> PosixFiles::ReadSmall(const std::string& path) {
   const ScopedFd fd(OpenFd(path, O_RDONLY));
   if (fd.get() < 0) return SystemError(errno, "open", path);
   std::string content;
@@ -163,72 +189,13 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
   }
 }
 
-namespace {
-
-// Writes and syncs a new file.
-absl::Status WriteNewFile(const std::string& path, std::string_view content) {
-  AZ_ASSIGN_OR_RETURN(WritableFile file, WritableFile::Create(path));
-  AZ_RETURN_IF_ERROR(file.Append(std::as_bytes(std::span(content.data(), content.size()))));
-  AZ_RETURN_IF_ERROR(file.Sync());
-  return file.Close();
-}
-
-}  // namespace
-
-absl::Status WriteFileAtomically(const std::string& path, std::string_view content) {
-  const std::string temporary = path + ".tmp";
-  // One may be left over from a crash.
-  if (absl::Status removed = RemoveFile(temporary); !removed.ok() && !absl::IsNotFound(removed)) {
-    return removed;
-  }
-  absl::Status status = WriteNewFile(temporary, content);
-  if (status.ok()) status = RenameFile(temporary, path);
-  if (!status.ok()) {
-    RemoveFile(temporary).IgnoreError();  // The first error is the one to tell.
-    return status;
-  }
-  return SyncDirectory(ParentDirectory(path));
-}
-
-absl::Status RenameFile(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) {
-    const int code = errno;
-    return SystemError(code, "rename", absl::StrCat(from, " to ", to));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RemoveFile(const std::string& path) {
-  if (::unlink(path.c_str()) != 0) return SystemError(errno, "remove", path);
-  return absl::OkStatus();
-}
-
-absl::Status SyncDirectory(const std::string& path) {
-  const ScopedFd fd(OpenFd(path, O_RDONLY | O_DIRECTORY));
-  if (fd.get() < 0) return SystemError(errno, "open", path);
-  if (::fsync(fd.get()) != 0) return SystemError(errno, "sync", path);
-  return absl::OkStatus();
-}
-
-std::string ParentDirectory(std::string_view path) {
-  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
-  const size_t slash = path.rfind('/');
-  if (slash == std::string_view::npos) return ".";
-  return std::string(path.substr(0, std::max<size_t>(slash, 1)));
-}
-
-absl::Status MakeDirectory(const std::string& path) {
-  if (::mkdir(path.c_str(), kDirectoryMode) == 0) return absl::OkStatus();
-  const int code = errno;
+absl::StatusOr<uint64_t> PosixFiles::Size(const std::string& path) {
   struct stat info {};
-  if (code == EEXIST && ::stat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) return absl::OkStatus();
-    return FailedPrecondition("cannot make directory %s: a file of that name is there", path);
-  }
-  return SystemError(code, "make directory", path);
+  if (::stat(path.c_str(), &info) != 0) return SystemError(errno, "inspect", path);
+  return static_cast<uint64_t>(info.st_size);
 }
 
-absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+absl::StatusOr<std::vector<std::string>> PosixFiles::List(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), &::closedir);
   if (directory == nullptr) return SystemError(errno, "list", path);
   std::vector<std::string> names;
@@ -244,33 +211,100 @@ absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) 
   return names;
 }
 
-absl::StatusOr<uint64_t> FileSize(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return SystemError(errno, "inspect", path);
-  return static_cast<uint64_t>(info.st_size);
-}
-
-absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
-  const ScopedFd fd(OpenFd(path, O_RDONLY));
-  if (fd.get() < 0) return SystemError(errno, "open", path);
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return SystemError(errno, "inspect", path);
-  if (!S_ISREG(info.st_mode)) {
-    return FailedPrecondition("cannot map %s: it is not a regular file", path);
+absl::Status PosixFiles::Rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int code = errno;
+    return SystemError(code, "rename", absl::StrCat(from, " to ", to));
   }
-  const auto size = static_cast<size_t>(info.st_size);
-  // mmap refuses a length of zero.
-  if (size == 0) return std::unique_ptr<MappedFile>(new MappedFile({}));
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (address == MAP_FAILED) return SystemError(errno, "map", path);
-  return std::unique_ptr<MappedFile>(
-      new MappedFile({static_cast<const std::byte*>(address), size}));
+  return absl::OkStatus();
 }
 
-MappedFile::~MappedFile() {
-  if (bytes_.empty()) return;
-  // munmap takes void* for memory that was never writable through this class.
-  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+absl::Status PosixFiles::Remove(const std::string& path) {
+  if (::unlink(path.c_str()) != 0) return SystemError(errno, "remove", path);
+  return absl::OkStatus();
+}
+
+absl::Status PosixFiles::MakeDir(const std::string& path) {
+  if (::mkdir(path.c_str(), kDirectoryMode) == 0) return absl::OkStatus();
+  const int code = errno;
+  struct stat info {};
+  if (code == EEXIST && ::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return absl::OkStatus();
+    return FailedPrecondition("cannot make directory %s: a file of that name is there", path);
+  }
+  return SystemError(code, "make directory", path);
+}
+
+absl::Status PosixFiles::SyncDir(const std::string& path) {
+  const ScopedFd fd(OpenFd(path, O_RDONLY | O_DIRECTORY));
+  if (fd.get() < 0) return SystemError(errno, "open", path);
+  if (::fsync(fd.get()) != 0) return SystemError(errno, "sync", path);
+  return absl::OkStatus();
+}
+
+// Writes and syncs a new file.
+absl::Status WriteNewFile(Files& files, const std::string& path, std::string_view content) {
+  AZ_ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, files.Create(path));
+  AZ_RETURN_IF_ERROR(file->Append(std::as_bytes(std::span(content.data(), content.size()))));
+  AZ_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+}  // namespace
+
+Files& Files::Posix() {
+  static PosixFiles files;
+  return files;
+}
+
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path, Files& files) {
+  return files.ReadSmall(path);
+}
+
+absl::Status RenameFile(const std::string& from, const std::string& to, Files& files) {
+  return files.Rename(from, to);
+}
+
+absl::Status RemoveFile(const std::string& path, Files& files) {
+  return files.Remove(path);
+}
+
+absl::Status SyncDirectory(const std::string& path, Files& files) {
+  return files.SyncDir(path);
+}
+
+absl::Status MakeDirectory(const std::string& path, Files& files) {
+  return files.MakeDir(path);
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path, Files& files) {
+  return files.List(path);
+}
+
+absl::StatusOr<uint64_t> FileSize(const std::string& path, Files& files) {
+  return files.Size(path);
+}
+
+absl::Status WriteFileAtomically(const std::string& path, std::string_view content, Files& files) {
+  const std::string temporary = path + ".tmp";
+  // One may be left over from a crash.
+  if (absl::Status removed = files.Remove(temporary); !removed.ok() && !absl::IsNotFound(removed)) {
+    return removed;
+  }
+  absl::Status status = WriteNewFile(files, temporary, content);
+  if (status.ok()) status = files.Rename(temporary, path);
+  if (!status.ok()) {
+    files.Remove(temporary).IgnoreError();  // The first error is the one to tell.
+    return status;
+  }
+  return files.SyncDir(ParentDirectory(path));
+}
+
+std::string ParentDirectory(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return std::string(path.substr(0, std::max<size_t>(slash, 1)));
 }
 
 }  // namespace azimuth::storage

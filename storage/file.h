@@ -1,9 +1,14 @@
-// The only place of open, write, fsync, rename, unlink and readdir. Every error carries the path
-// and the system's reason.
+// Files: the file system as the storage layer uses it, an interface so that tests can put a
+// simulated disk under the whole database.
+//
+// Files::Posix() is the real one; its code in file.cc is the only place of open, write, fsync,
+// rename, unlink and readdir. Every error carries the path and the reason.
 //
 // Codes: NotFound (ENOENT), ResourceExhausted (ENOSPC, EDQUOT, EMFILE, ENFILE), FailedPrecondition
 // (EACCES, EPERM, EROFS, a lock that is held), else Unavailable.
-// Thread safety: functions are independent; a WritableFile has one owner.
+// Ownership: handles are the caller's and die before their Files; a Files is borrowed by all that
+// take one, and outlives them.
+// Thread safety: Files may be used from any number of threads; a WritableFile has one owner.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -14,77 +19,110 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
+
+namespace rocksdb {
+class Env;
+}  // namespace rocksdb
 
 namespace azimuth::storage {
 
-// A new file that is written from front to back. Short writes and EINTR are handled.
-class WritableFile final {
+// A new file that is written from front to back. Its destructor closes it; what was not synced may
+// be lost.
+class WritableFile {
  public:
-  // Makes `path`, which must not exist (AlreadyExists).
-  static absl::StatusOr<WritableFile> Create(const std::string& path);
-  WritableFile(WritableFile&& other) noexcept;
-  WritableFile& operator=(WritableFile&& other) noexcept;
-  ~WritableFile();  // Closes; what was not synced may be lost.
+  virtual ~WritableFile() = default;
+  WritableFile(const WritableFile&) = delete;
+  WritableFile& operator=(const WritableFile&) = delete;
 
-  absl::Status Append(std::span<const std::byte> bytes);
-  absl::Status Sync();                     // fsync.
-  absl::Status Close();                    // No use after it.
-  uint64_t size() const { return size_; }  // Bytes appended so far.
+  // All of it, or an error.
+  virtual absl::Status Append(std::span<const std::byte> bytes) = 0;
+  virtual absl::Status Sync() = 0;    // fsync. Not again after a failure.
+  virtual absl::Status Close() = 0;   // No use after it.
+  virtual uint64_t size() const = 0;  // Bytes appended so far.
 
- private:
-  WritableFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
-  int fd_ = -1;
-  uint64_t size_ = 0;
-  std::string path_;
+ protected:
+  WritableFile() = default;
 };
 
-// Holds an exclusive flock on a file for its life.
-class FileLock final {
+// Holds an exclusive lock on a file for its life.
+class FileLock {
  public:
-  // Makes the file if needed. FailedPrecondition if another process holds it.
-  static absl::StatusOr<FileLock> Acquire(const std::string& path);
-  FileLock(FileLock&& other) noexcept;
-  FileLock& operator=(FileLock&& other) noexcept;
-  ~FileLock();
+  virtual ~FileLock() = default;
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
 
- private:
-  explicit FileLock(int fd) : fd_(fd) {}
-  int fd_ = -1;
+ protected:
+  FileLock() = default;
 };
 
-// The whole file. ResourceExhausted if it is longer than 16 MiB.
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path);
-// Writes `path` so that after a crash it has the old content or the new: temporary file, fsync,
-// rename, fsync of the directory.
-absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
-absl::Status RenameFile(const std::string& from, const std::string& to);
-absl::Status RemoveFile(const std::string& path);  // NotFound is an error.
-absl::Status SyncDirectory(const std::string& path);
-// The directory that holds `path`: "/a" of "/a/b" and "/a/b/", "." of "b".
-std::string ParentDirectory(std::string_view path);
-// Makes one directory (its parent must exist); OK if it is there.
-absl::Status MakeDirectory(const std::string& path);
-// Names in the directory, sorted, without . and ..
-absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
-absl::StatusOr<uint64_t> FileSize(const std::string& path);
-
-// A file mapped for reading.
-class MappedFile final {
+// The bytes of a file as they were when it was mapped.
+class MappedFile {
  public:
-  // The length is taken once; a file that shrinks later is a fault that only the system can report.
-  static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::string& path);
-  ~MappedFile();
+  virtual ~MappedFile() = default;
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
   // Page-aligned; empty for an empty file.
   std::span<const std::byte> bytes() const { return bytes_; }
 
- private:
+ protected:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+ private:
   std::span<const std::byte> bytes_;
 };
+
+class Files {
+ public:
+  // That of the system; lives for ever.
+  static Files& Posix();
+
+  virtual ~Files() = default;
+  Files(const Files&) = delete;
+  Files& operator=(const Files&) = delete;
+
+  // Makes `path`, which must not exist (AlreadyExists).
+  virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) = 0;
+  // Makes the file if needed. FailedPrecondition if another process holds it.
+  virtual absl::StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) = 0;
+  // The length is taken once; a file that shrinks later is a fault that only the system can report.
+  virtual absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) = 0;
+  // The whole file. ResourceExhausted if it is longer than 16 MiB.
+  virtual absl::StatusOr<std::string> ReadSmall(const std::string& path) = 0;
+  virtual absl::StatusOr<uint64_t> Size(const std::string& path) = 0;
+  // Names in the directory, sorted, without . and ..
+  virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
+  virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
+  virtual absl::Status Remove(const std::string& path) = 0;  // NotFound is an error.
+  // Makes one directory (its parent must exist); OK if it is there.
+  virtual absl::Status MakeDir(const std::string& path) = 0;
+  // What was made, renamed and removed in the directory survives a power failure after this.
+  virtual absl::Status SyncDir(const std::string& path) = 0;
+
+  // What RocksDB reads and writes its files through; null for RocksDB's own.
+  virtual rocksdb::Env* rocks_env() { return nullptr; }
+
+ protected:
+  Files() = default;
+};
+
+// The same as functions.
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path, Files& files = Files::Posix());
+absl::Status RenameFile(const std::string& from, const std::string& to,
+                        Files& files = Files::Posix());
+absl::Status RemoveFile(const std::string& path, Files& files = Files::Posix());
+absl::Status SyncDirectory(const std::string& path, Files& files = Files::Posix());
+absl::Status MakeDirectory(const std::string& path, Files& files = Files::Posix());
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path,
+                                                       Files& files = Files::Posix());
+absl::StatusOr<uint64_t> FileSize(const std::string& path, Files& files = Files::Posix());
+
+// Writes `path` so that after a crash it has the old content or the new: temporary file, fsync,
+// rename, fsync of the directory.
+absl::Status WriteFileAtomically(const std::string& path, std::string_view content,
+                                 Files& files = Files::Posix());
+// The directory that holds `path`: "/a" of "/a/b" and "/a/b/", "." of "b".
+std::string ParentDirectory(std::string_view path);
 
 }  // namespace azimuth::storage

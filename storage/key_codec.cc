@@ -118,6 +118,10 @@ std::string SegmentKey(RowStoreId store, SegmentId id) {
   return key;
 }
 
+std::string RequestKey(std::string_view id) {
+  return std::string(id);
+}
+
 KeyRange RowStoreRange(RowStoreId store) {
   return PrefixRange("", Raw(store));
 }
@@ -132,6 +136,10 @@ KeyRange SegmentsRange() {
 
 KeyRange SegmentsRange(RowStoreId store) {
   return PrefixRange(Tagged(kSegmentTag), Raw(store));
+}
+
+KeyRange AllKeys() {
+  return {};
 }
 
 absl::StatusOr<RowId> RowOfKey(std::string_view key, size_t size) {

@@ -33,6 +33,9 @@ std::string CountersKey(RowStoreId store);
 std::string CollectionKey(CollectionId id);
 std::string SegmentKey(RowStoreId store, SegmentId id);
 
+// The requests family: the request's id as it is.
+std::string RequestKey(std::string_view id);
+
 // A half-open range of keys.
 struct KeyRange {
   std::string first;
@@ -44,6 +47,8 @@ KeyRange RowStoreRange(RowStoreId store);
 KeyRange CollectionsRange();
 KeyRange SegmentsRange();
 KeyRange SegmentsRange(RowStoreId store);
+// Every key of a family whose keys are free text; an empty end is no end.
+KeyRange AllKeys();
 
 // The row that a key of the rows, vectors or retired family ends in. DataLoss if the key is not
 // `size` bytes long: 12 in rows and retired, 16 in vectors.

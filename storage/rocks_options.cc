@@ -83,8 +83,21 @@ void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
 
 }  // namespace
 
-rocksdb::DBOptions MakeDbOptions(const StoreOptions& options) {
+std::shared_ptr<rocksdb::Cache> MakeCache(const StoreOptions& options) {
+  // Memtables take their share from the cache as they grow (dummy entries of 256 KiB), and give it
+  // back to blocks when they are flushed: memory is bounded once, and what ingest does not use
+  // serves reads. Blocks never have less than block_cache_bytes but for memtables that wait for
+  // their flush past their own bound; a cache that is not strict takes those in and shrinks to
+  // nothing instead of failing a write.
+  return rocksdb::NewLRUCache(options.memory_bytes());
+}
+
+rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
+                                 const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::DBOptions db;
+  if (options.files != nullptr && options.files->rocks_env() != nullptr) {
+    db.env = options.files->rocks_env();
+  }
   db.create_if_missing = true;
   // In order of kFamilies; Store::Open checks the ids that came out.
   db.create_missing_column_families = true;
@@ -94,9 +107,12 @@ rocksdb::DBOptions MakeDbOptions(const StoreOptions& options) {
   db.max_background_jobs = std::max(2, options.background_threads);
   // One bound for the memtables of all families; rows and vectors fill most of it.
   db.write_buffer_manager =
-      std::make_shared<rocksdb::WriteBufferManager>(4 * options.write_buffer_bytes);
+      std::make_shared<rocksdb::WriteBufferManager>(4 * options.write_buffer_bytes, cache);
   // Leaves most of a limit of 1,024 descriptors to connections and segment files.
   db.max_open_files = 512;
+  // Under that bound a start opens at most 16 tables of a family in advance. RocksDB would start as
+  // many threads for them, for a family without tables too: 7 ms of an open of 10.
+  db.max_file_opening_threads = 1;
   // Sizes and presence of all table files are checked at start, their statistics need not be read.
   db.skip_checking_sst_file_sizes_on_db_open = false;
   db.skip_stats_update_on_db_open = true;
@@ -105,8 +121,8 @@ rocksdb::DBOptions MakeDbOptions(const StoreOptions& options) {
   return db;
 }
 
-std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(const StoreOptions& options) {
-  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
+    const StoreOptions& options, const std::shared_ptr<rocksdb::Cache>& cache) {
   // Ten bits for each key: one in a hundred look-ups of a missing key reads a block in vain.
   const std::shared_ptr<const rocksdb::FilterPolicy> bloom(rocksdb::NewBloomFilterPolicy(10));
   const rocksdb::CompressionType compression = RowCompression();

@@ -5,11 +5,13 @@
 
 #include "storage/store.h"
 
+#include "rocksdb/cache.h"
 #include "rocksdb/db.h"
 #include "rocksdb/options.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,14 +26,19 @@ enum class Family : uint32_t {
   kVectors = 3,
   kKeys = 4,
   kRetired = 5,
-  kRequests = 6,  // Remembered request ids; nothing is written there by this version.
+  kRequests = 6,  // Remembered request ids.
 };
 inline constexpr size_t kFamilyCount = 7;
 
-rocksdb::DBOptions MakeDbOptions(const StoreOptions& options);
+// The one cache of a database: its blocks and its memtables are charged to it.
+std::shared_ptr<rocksdb::Cache> MakeCache(const StoreOptions& options);
 
-// One for each Family, in order. They share one block cache.
-std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(const StoreOptions& options);
+rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
+                                 const std::shared_ptr<rocksdb::Cache>& cache);
+
+// One for each Family, in order.
+std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
+    const StoreOptions& options, const std::shared_ptr<rocksdb::Cache>& cache);
 
 // For scans of a range, which must not push the point reads' blocks out of the cache.
 rocksdb::ReadOptions MakeScanOptions();

@@ -1,12 +1,17 @@
 #include "storage/row.h"
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/status.h"
+
+#include <cstring>
 
 namespace azimuth::storage {
 namespace {
 
 constexpr uint8_t kRowFormat = 1;
+// Where the sequence number stands: after the version.
+constexpr size_t kInsertSeqOffset = sizeof(kRowFormat);
 constexpr uint8_t kKeyInt64 = 1;
 constexpr uint8_t kKeyString = 2;
 
@@ -98,6 +103,12 @@ std::string EncodeRow(const StoredRow& row) {
     EncodeValue(value, out);
   }
   return out;
+}
+
+void SetInsertSeq(std::string& encoded_row, Seq seq) {
+  const uint64_t number = Raw(seq);
+  AZ_CHECK(encoded_row.size() >= kInsertSeqOffset + sizeof(number));
+  std::memcpy(encoded_row.data() + kInsertSeqOffset, &number, sizeof(number));
 }
 
 absl::StatusOr<StoredRow> DecodeRow(std::string_view bytes) {

@@ -28,6 +28,9 @@ struct StoredRow {
   ValueMap dynamic{};                               // Undeclared ones, by name.
 };
 std::string EncodeRow(const StoredRow& row);
+// Puts `seq` in the place of insert_seq in what EncodeRow made, so that a row can be encoded before
+// its number is known.
+void SetInsertSeq(std::string& encoded_row, Seq seq);
 absl::StatusOr<StoredRow> DecodeRow(std::string_view bytes);
 
 // What a key leads to.
@@ -70,6 +73,15 @@ struct CollectionEntry {
   std::string name{};
   int64_t created_unix_us = 0;
   std::string definition{};
+};
+
+// A write that is remembered so that its repetition gets the first answer again.
+struct RequestEntry {
+  std::string id{};      // As the client gave it.
+  std::string digest{};  // Of the request: tells a repetition from another request of that id.
+  int64_t at_unix_us = 0;
+  std::string reply{};  // The engine's own encoding.
+  friend bool operator==(const RequestEntry&, const RequestEntry&) = default;
 };
 
 // Ids that the next thing of a kind gets.

@@ -9,8 +9,9 @@
 
 namespace azimuth::storage {
 
-absl::StatusOr<std::unique_ptr<SegmentFile>> SegmentFile::Open(const std::string& path) {
-  AZ_ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, MappedFile::Open(path));
+absl::StatusOr<std::unique_ptr<SegmentFile>> SegmentFile::Open(const std::string& path,
+                                                               Files& files) {
+  AZ_ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, files.Map(path));
   const std::string_view bytes(reinterpret_cast<const char*>(file->bytes().data()),
                                file->bytes().size());
   const absl::StatusOr<SegmentHeader> header = DecodeSegmentHeader(bytes);

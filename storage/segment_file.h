@@ -37,6 +37,9 @@ enum class SectionKind : uint16_t {
   kGraph = 7,          // Graph section (index/graph); of `field`.
   kFieldColumn = 8,    // Column section of the declared `field`.
   kDynamicColumn = 9,  // Column section of the dynamic field `name`.
+  // i64 smallest expiry but 0, then i64 expiry for each position, 0 for never: microseconds since
+  // 1970. Absent when no row of the file expires.
+  kExpiries = 10,
 };
 
 struct SectionId {
@@ -59,9 +62,10 @@ struct SegmentHeader {
 
 class SegmentWriter final {
  public:
-  // Writes to `path` + ".tmp" (replaced if it is left over).
+  // Writes to `path` + ".tmp" (replaced if it is left over). `files` outlives the writer.
   static absl::StatusOr<std::unique_ptr<SegmentWriter>> Create(const std::string& path,
-                                                               const SegmentHeader& header);
+                                                               const SegmentHeader& header,
+                                                               Files& files = Files::Posix());
   ~SegmentWriter();  // Removes the temporary file unless Finish succeeded.
 
   // A section is begun, appended to and ended by the next BeginSection or Finish.
@@ -82,7 +86,8 @@ class SegmentFile final {
   // Maps the file and checks header, footer, lengths and the directory's checksum: O(directory).
   // Errors: DataLoss (bad magic, truncated, too long, corrupt: five different messages with
   // FailedPrecondition for a version too old or too new), NotFound.
-  static absl::StatusOr<std::unique_ptr<SegmentFile>> Open(const std::string& path);
+  static absl::StatusOr<std::unique_ptr<SegmentFile>> Open(const std::string& path,
+                                                           Files& files = Files::Posix());
 
   const SegmentHeader& header() const { return header_; }
   uint64_t file_bytes() const { return file_->bytes().size(); }

@@ -21,12 +21,17 @@ std::span<const std::byte> ToBytes(std::string_view text) {
 }  // namespace
 
 struct SegmentWriter::Rep {
-  Rep(std::string path_in, std::string temporary_in, WritableFile file_in)
-      : path(std::move(path_in)), temporary(std::move(temporary_in)), file(std::move(file_in)) {}
+  Rep(Files& files_in, std::string path_in, std::string temporary_in,
+      std::unique_ptr<WritableFile> file_in)
+      : files(files_in),
+        path(std::move(path_in)),
+        temporary(std::move(temporary_in)),
+        file(std::move(file_in)) {}
 
+  Files& files;
   std::string path;
   std::string temporary;
-  WritableFile file;
+  std::unique_ptr<WritableFile> file;
   std::vector<std::byte> buffer;
   uint64_t size = 0;  // Bytes appended, those in the buffer too.
   // Sections so far; the last one is open. In order of writing.
@@ -37,7 +42,7 @@ struct SegmentWriter::Rep {
   bool finished = false;
 
   absl::Status FlushBuffer() {
-    AZ_RETURN_IF_ERROR(file.Append(buffer));
+    AZ_RETURN_IF_ERROR(file->Append(buffer));
     buffer.clear();
     return absl::OkStatus();
   }
@@ -45,7 +50,7 @@ struct SegmentWriter::Rep {
   absl::Status Write(std::span<const std::byte> bytes) {
     size += bytes.size();
     if (buffer.size() + bytes.size() > kBufferBytes) AZ_RETURN_IF_ERROR(FlushBuffer());
-    if (bytes.size() > kBufferBytes) return file.Append(bytes);
+    if (bytes.size() > kBufferBytes) return file->Append(bytes);
     buffer.insert(buffer.end(), bytes.begin(), bytes.end());
     return absl::OkStatus();
   }
@@ -81,23 +86,23 @@ struct SegmentWriter::Rep {
     AZ_RETURN_IF_ERROR(Write(ToBytes(directory)));
     AZ_RETURN_IF_ERROR(Write(ToBytes(EncodeSegmentFooter(footer))));
     AZ_RETURN_IF_ERROR(FlushBuffer());
-    AZ_RETURN_IF_ERROR(file.Sync());
-    return file.Close();
+    AZ_RETURN_IF_ERROR(file->Sync());
+    return file->Close();
   }
 
   // After the rename; on an error the caller removes the file again.
   absl::Status SyncName() {
     AZ_FAILPOINT(kSegmentBeforeDirSync);
-    return SyncDirectory(ParentDirectory(path));
+    return files.SyncDir(ParentDirectory(path));
   }
 
   absl::Status Publish() {
     AZ_RETURN_IF_ERROR(WriteDirectoryAndFooter());
     AZ_FAILPOINT(kSegmentBeforeRename);
-    AZ_RETURN_IF_ERROR(RenameFile(temporary, path));
+    AZ_RETURN_IF_ERROR(files.Rename(temporary, path));
     absl::Status synced = SyncName();
     // The caller will not name a file that it was told is not there.
-    if (!synced.ok()) RemoveFile(path).IgnoreError();
+    if (!synced.ok()) files.Remove(path).IgnoreError();
     return synced;
   }
 };
@@ -106,19 +111,20 @@ SegmentWriter::SegmentWriter(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 
 SegmentWriter::~SegmentWriter() {
   // Whatever cannot be removed now is removed at the next start: no catalog names it.
-  if (!rep_->finished) RemoveFile(rep_->temporary).IgnoreError();
+  if (!rep_->finished) rep_->files.Remove(rep_->temporary).IgnoreError();
 }
 
 absl::StatusOr<std::unique_ptr<SegmentWriter>> SegmentWriter::Create(const std::string& path,
-                                                                     const SegmentHeader& header) {
+                                                                     const SegmentHeader& header,
+                                                                     Files& files) {
   const std::string temporary = path + ".tmp";
-  if (absl::Status removed = RemoveFile(temporary); !removed.ok() && !absl::IsNotFound(removed)) {
+  if (absl::Status removed = files.Remove(temporary); !removed.ok() && !absl::IsNotFound(removed)) {
     return removed;
   }
-  AZ_ASSIGN_OR_RETURN(WritableFile file, WritableFile::Create(temporary));
+  AZ_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, files.Create(temporary));
   // From here on the writer's destructor removes the file.
   std::unique_ptr<SegmentWriter> writer(
-      new SegmentWriter(std::make_unique<Rep>(path, temporary, std::move(file))));
+      new SegmentWriter(std::make_unique<Rep>(files, path, temporary, std::move(file))));
   AZ_RETURN_IF_ERROR(writer->rep_->Write(ToBytes(EncodeSegmentHeader(header))));
   return writer;
 }

@@ -1,6 +1,7 @@
 #include "storage/store.h"
 
 #include "base/status.h"
+#include "base/strings.h"
 #include "storage/commit_batch.h"
 #include "storage/entry_codec.h"
 #include "storage/key_codec.h"
@@ -8,8 +9,10 @@
 #include "storage/rocks_status.h"
 
 #include "rocksdb/db.h"
+#include "rocksdb/listener.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -64,8 +67,29 @@ ReadSnapshot::~ReadSnapshot() {
   rep_->db->ReleaseSnapshot(rep_->snapshot);
 }
 
+// Syncs the log that was written so far before the first write into the next one.
+//
+// RocksDB begins a new log whenever a memtable is full. Commits that asked for no sync would then
+// lie in two logs that the system writes out in any order, and a power failure could take commits
+// out of the middle: of the old log's end, but not of the new log. Only a lost end is no damage.
+class LogSyncer final : public rocksdb::EventListener {
+ public:
+  // Null while there is no open database.
+  void SetDb(rocksdb::DB* db) { db_.store(db); }
+  // Called by the thread that writes, after the new log was made and before it is written.
+  void OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) override {
+    rocksdb::DB* const db = db_.load();
+    // After an error RocksDB itself refuses the writes that follow.
+    if (db != nullptr) db->SyncWAL().PermitUncheckedError();
+  }
+
+ private:
+  std::atomic<rocksdb::DB*> db_ = nullptr;
+};
+
 struct Store::Rep {
   std::unique_ptr<rocksdb::DB> db;
+  std::shared_ptr<LogSyncer> log_syncer = std::make_shared<LogSyncer>();
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -79,6 +103,7 @@ struct Store::Rep {
       if (first.ok()) first = status;
     }
     handles.clear();
+    log_syncer->SetDb(nullptr);
     const rocksdb::Status status = db->Close();
     if (first.ok()) first = status;
     db.reset();
@@ -105,7 +130,7 @@ struct Store::Rep {
                     const Visit& visit) const {
     rocksdb::ReadOptions options = MakeScanOptions();
     const rocksdb::Slice end(range.end);
-    options.iterate_upper_bound = &end;
+    if (!range.end.empty()) options.iterate_upper_bound = &end;
     const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(options, handle(family)));
     for (it->Seek(range.first); it->Valid(); it->Next()) {
       AZ_RETURN_IF_ERROR(visit(ToView(it->key()), ToView(it->value())));
@@ -158,12 +183,20 @@ Store::~Store() = default;
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
                                                    const StoreOptions& options) {
+  // RocksDB syncs what it makes in its directory, but not the name of the directory itself.
+  Files& files = options.files == nullptr ? Files::Posix() : *options.files;
+  AZ_RETURN_IF_ERROR(files.MakeDir(path));
+  AZ_RETURN_IF_ERROR(files.SyncDir(ParentDirectory(path)));
   auto rep = std::make_unique<Rep>();
   rocksdb::DB* db = nullptr;
+  const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
+  rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
+  db_options.listeners.push_back(rep->log_syncer);
   const rocksdb::Status status =
-      rocksdb::DB::Open(MakeDbOptions(options), path, MakeFamilies(options), &rep->handles, &db);
+      rocksdb::DB::Open(db_options, path, MakeFamilies(options, cache), &rep->handles, &db);
   if (!status.ok()) return FromRocks(absl::StrFormat("open the database in %s", path), status);
   rep->db.reset(db);
+  rep->log_syncer->SetDb(db);
   // A CommitBatch names families by number alone.
   for (size_t i = 0; i < kFamilyCount; ++i) {
     if (rep->handles[i]->GetID() != i) {
@@ -213,6 +246,19 @@ absl::StatusOr<std::vector<SegmentEntry>> Store::ListSegments() const {
     return absl::OkStatus();
   };
   AZ_RETURN_IF_ERROR(rep_->Scan(Family::kCatalog, SegmentsRange(), "the segments", visit));
+  return entries;
+}
+
+absl::StatusOr<std::vector<RequestEntry>> Store::ListRequests() const {
+  std::vector<RequestEntry> entries;
+  const auto visit = [&](std::string_view key, std::string_view value) -> absl::Status {
+    AZ_ASSIGN_OR_RETURN(RequestEntry entry, WithPlace(absl::StrFormat("request id %s", Quoted(key)),
+                                                      DecodeRequestEntry(value)));
+    entry.id = key;
+    entries.push_back(std::move(entry));
+    return absl::OkStatus();
+  };
+  AZ_RETURN_IF_ERROR(rep_->Scan(Family::kRequests, AllKeys(), "the remembered requests", visit));
   return entries;
 }
 

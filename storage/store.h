@@ -12,6 +12,7 @@
 
 #include "base/ids.h"
 #include "base/value.h"
+#include "storage/file.h"
 #include "storage/row.h"
 
 #include "absl/status/statusor.h"
@@ -36,6 +37,8 @@ class CommitBatch final {
   CommitBatch& operator=(CommitBatch&&) noexcept;
 
   void PutRow(RowStoreId store, RowId row, const StoredRow& value);
+  // The same, of what EncodeRow made.
+  void PutEncodedRow(RowStoreId store, RowId row, std::string_view encoded);
   // `vector` is dim floats.
   void PutVector(RowStoreId store, FieldId field, RowId row, std::span<const float> vector);
   void PutKey(RowStoreId store, const Key& key, const KeyEntry& entry);
@@ -43,6 +46,9 @@ class CommitBatch final {
   void PutRetired(RowStoreId store, RowId row, Seq retired_seq);
   // Removes a row, its vectors in `fields` and its retirement.
   void DeleteRow(RowStoreId store, RowId row, std::span<const FieldId> fields);
+  // The same in two steps, for a retirement that must outlive the row's data.
+  void DeleteRowData(RowStoreId store, RowId row, std::span<const FieldId> fields);
+  void DeleteRetired(RowStoreId store, RowId row);
   void PutCounters(RowStoreId store, const RowStoreCounters& counters);
   void PutCollection(const CollectionEntry& entry);
   void DeleteCollection(CollectionId id);
@@ -50,6 +56,8 @@ class CommitBatch final {
   void DeleteSegment(RowStoreId store, SegmentId id);
   // Removes everything of a row store: rows, vectors, keys, retirements, counters, segment entries.
   void DeleteRowStore(RowStoreId store);
+  void PutRequest(const RequestEntry& entry);
+  void DeleteRequest(std::string_view id);
   void PutNextIds(const NextIds& ids);
   // The position in the log that this commit brings the store to.
   void PutAppliedSeq(Seq seq);
@@ -67,8 +75,13 @@ class CommitBatch final {
 
 struct StoreOptions {
   uint64_t block_cache_bytes = uint64_t{256} << 20;
-  uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable.
+  uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable; four of them in all.
   int background_threads = 2;
+  // Where the database lies; Files::Posix() if null. Outlives the Store.
+  Files* files = nullptr;
+
+  // The bound of block cache and memtables together.
+  uint64_t memory_bytes() const { return block_cache_bytes + 4 * write_buffer_bytes; }
 };
 
 // The store as it was at one moment, for reads. Must die before its Store is closed.
@@ -88,7 +101,7 @@ class ReadSnapshot final {
 
 class Store final {
  public:
-  // Opens or makes the database in `path`.
+  // Opens or makes the database in `path`; its parent must exist (NotFound).
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path,
                                                      const StoreOptions& options);
   ~Store();
@@ -102,8 +115,9 @@ class Store final {
   // What the catalog has; read once at start.
   absl::StatusOr<std::vector<CollectionEntry>> ListCollections() const;
   absl::StatusOr<std::vector<SegmentEntry>> ListSegments() const;
-  absl::StatusOr<NextIds> GetNextIds() const;  // Defaults for a new store.
-  absl::StatusOr<Seq> GetAppliedSeq() const;   // Zero for a new store.
+  absl::StatusOr<std::vector<RequestEntry>> ListRequests() const;  // In order of id.
+  absl::StatusOr<NextIds> GetNextIds() const;                      // Defaults for a new store.
+  absl::StatusOr<Seq> GetAppliedSeq() const;                       // Zero for a new store.
   absl::StatusOr<RowStoreCounters> GetCounters(RowStoreId store) const;  // Zeros if never written.
 
   // The store as it is now. Costs about a microsecond; keeps old versions from being compacted away

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
@@ -65,11 +66,11 @@ TEST(DataDir, IsLockedWhileItIsOpen) {
 
 TEST(DataDir, RefusesANewerFormatUntouched) {
   const TempDir temp;
-  const std::string text = "azimuth data directory, format 2\nwhatever comes then\n";
+  const std::string text = "azimuth data directory, format 3\nwhatever comes then\n";
   WriteBytes(temp.File("FORMAT"), text);
   EXPECT_THAT(DataDir::Open(temp.path()),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("format 2"), HasSubstr("newest"), HasSubstr(temp.path()))));
+                       AllOf(HasSubstr("format 3"), HasSubstr("newest"), HasSubstr(temp.path()))));
   EXPECT_THAT(Names(temp.path()), ElementsAre("FORMAT"));
   EXPECT_EQ(ReadBytes(temp.File("FORMAT")), text);
 }
@@ -118,13 +119,60 @@ TEST(DataDir, FindsEveryDamageOfTheFormatFile) {
   EXPECT_OK(DataDir::Open(temp.path()));
 }
 
-TEST(DataDir, ReadsTheFormatFileOfVersionOne) {
+// FORMAT of a directory of that version.
+std::string FormatFile(int version) {
+  const std::string body =
+      absl::StrFormat("azimuth data directory, format %d\nincarnation 0123456789abcdef\n", version);
+  return body + absl::StrFormat("crc32c %08x\n", Crc32c(std::string_view(body)));
+}
+
+TEST(DataDir, ReadsTheFormatFileOfVersionTwo) {
   const TempDir temp;
-  const std::string body = "azimuth data directory, format 1\nincarnation 0123456789abcdef\n";
-  WriteBytes(temp.File("FORMAT"),
-             body + absl::StrFormat("crc32c %08x\n", Crc32c(std::string_view(body))));
+  WriteBytes(temp.File("FORMAT"), FormatFile(2));
   ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.path()));
   EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
+  EXPECT_EQ(ReadBytes(temp.File("FORMAT")), FormatFile(2));
+}
+
+TEST(DataDir, MakesADirectoryOfVersionOneOneOfVersionTwo) {
+  const TempDir temp;
+  WriteBytes(temp.File("FORMAT"), FormatFile(1));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.path()));
+    EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
+    EXPECT_EQ(ReadBytes(temp.File("FORMAT")), FormatFile(2));
+  }
+}
+
+TEST(DataDir, LeavesADirectoryOfVersionOneAloneWhileAnotherServerHoldsIt) {
+  const TempDir temp;
+  WriteBytes(temp.File("FORMAT"), FormatFile(1));
+  ASSERT_OK_AND_ASSIGN(const auto lock, Files::Posix().Lock(temp.File("LOCK")));
+  EXPECT_THAT(DataDir::Open(temp.path()), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(ReadBytes(temp.File("FORMAT")), FormatFile(1));
+}
+
+TEST(DataDir, OpensTheFixtureOfVersionOne) {
+  const std::filesystem::path fixture =
+      std::filesystem::canonical(__FILE__).parent_path().parent_path() / "fixtures" / "format-1";
+  const TempDir temp;
+  std::filesystem::copy(fixture, temp.File("data"), std::filesystem::copy_options::recursive);
+  const std::string before = ReadBytes(temp.File("data/FORMAT"));
+  ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.File("data")));
+  const std::string after = ReadBytes(temp.File("data/FORMAT"));
+  EXPECT_THAT(before, HasSubstr("format 1\n"));
+  EXPECT_THAT(after, HasSubstr("format 2\n"));
+  const std::string incarnation = absl::StrFormat("\nincarnation %016x\n", dir.incarnation());
+  EXPECT_THAT(before, HasSubstr(incarnation));
+  EXPECT_THAT(after, HasSubstr(incarnation));
+  EXPECT_THAT(Names(dir.path()), ElementsAre("FORMAT", "LOCK", "quarantine", "rocks", "segments"));
+}
+
+TEST(DataDir, TakesTheIncarnationFromTheRandomNumbersThatItIsGiven) {
+  const TempDir temp;
+  ASSERT_OK_AND_ASSIGN(const DataDir dir,
+                       DataDir::Open(temp.path(), Files::Posix(), [] { return uint64_t{42}; }));
+  EXPECT_EQ(dir.incarnation(), 42u);
 }
 
 }  // namespace

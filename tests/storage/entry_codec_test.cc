@@ -107,5 +107,21 @@ TEST(EntryCodec, SegmentEntryComesBack) {
   ExpectVersionOne(bytes, DecodeSegmentEntry);
 }
 
+TEST(EntryCodec, RequestEntryComesBackAndHasTheBytesOfTheTable) {
+  using namespace std::string_literals;
+  const std::string bytes =
+      EncodeRequestEntry({.id = "r1", .digest = "\0\xff"s, .at_unix_us = -2, .reply = "abc"});
+  EXPECT_EQ(bytes,
+            "\x01"
+            "\xfe\xff\xff\xff\xff\xff\xff\xff"
+            "\x02\0\0\0\0\xff"
+            "\x03\0\0\0"
+            "abc"s);
+  ASSERT_OK_AND_ASSIGN(const RequestEntry entry, DecodeRequestEntry(bytes));
+  EXPECT_EQ(entry, (RequestEntry{.id = "", .digest = "\0\xff"s, .at_unix_us = -2, .reply = "abc"}));
+  ExpectOnlyWhole(bytes, DecodeRequestEntry);
+  ExpectVersionOne(bytes, DecodeRequestEntry);
+}
+
 }  // namespace
 }  // namespace azimuth::storage

@@ -7,9 +7,7 @@
 #include "gtest/gtest.h"
 
 #include <filesystem>
-#include <optional>
 #include <string>
-#include <utility>
 
 namespace azimuth::storage {
 namespace {
@@ -28,36 +26,31 @@ std::span<const std::byte> Bytes(std::string_view text) {
 
 TEST(WritableFile, AppendsInOrderAndCountsBytes) {
   const TempDir dir;
-  ASSERT_OK_AND_ASSIGN(WritableFile file, WritableFile::Create(dir.File("a")));
-  ASSERT_OK(file.Append(Bytes("one ")));
-  ASSERT_OK(file.Append({}));
-  WritableFile moved = std::move(file);
-  ASSERT_OK(moved.Append(Bytes("two")));
-  EXPECT_EQ(moved.size(), 7u);
-  ASSERT_OK(moved.Sync());
-  ASSERT_OK(moved.Close());
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().Create(dir.File("a")));
+  ASSERT_OK(file->Append(Bytes("one ")));
+  ASSERT_OK(file->Append({}));
+  ASSERT_OK(file->Append(Bytes("two")));
+  EXPECT_EQ(file->size(), 7u);
+  ASSERT_OK(file->Sync());
+  ASSERT_OK(file->Close());
   EXPECT_EQ(ReadBytes(dir.File("a")), "one two");
 }
 
 TEST(WritableFile, DoesNotReplaceAFileThatExists) {
   const TempDir dir;
   WriteBytes(dir.File("a"), "old");
-  EXPECT_THAT(WritableFile::Create(dir.File("a")),
+  EXPECT_THAT(Files::Posix().Create(dir.File("a")),
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr(dir.File("a"))));
   EXPECT_EQ(ReadBytes(dir.File("a")), "old");
 }
 
 TEST(FileLock, IsHeldUntilItGoesAway) {
   const TempDir dir;
-  std::optional<FileLock> first;
-  {
-    ASSERT_OK_AND_ASSIGN(FileLock lock, FileLock::Acquire(dir.File("LOCK")));
-    first = std::move(lock);
-  }
-  EXPECT_THAT(FileLock::Acquire(dir.File("LOCK")),
+  ASSERT_OK_AND_ASSIGN(auto first, Files::Posix().Lock(dir.File("LOCK")));
+  EXPECT_THAT(Files::Posix().Lock(dir.File("LOCK")),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(dir.File("LOCK"))));
   first.reset();
-  EXPECT_OK(FileLock::Acquire(dir.File("LOCK")));
+  EXPECT_OK(Files::Posix().Lock(dir.File("LOCK")));
 }
 
 TEST(WriteFileAtomically, ReplacesTheContentAndLeavesNoOtherFile) {
@@ -107,8 +100,8 @@ TEST(FileFunctions, NameThePathAndTheReason) {
   EXPECT_THAT(FileSize(path), not_there);
   EXPECT_THAT(ListDirectory(path), not_there);
   EXPECT_THAT(SyncDirectory(path), not_there);
-  EXPECT_THAT(MappedFile::Open(path), not_there);
-  EXPECT_THAT(WritableFile::Create(path + "/a"), not_there);
+  EXPECT_THAT(Files::Posix().Map(path), not_there);
+  EXPECT_THAT(Files::Posix().Create(path + "/a"), not_there);
   EXPECT_THAT(MakeDirectory(path + "/a"), not_there);
 }
 
@@ -152,7 +145,7 @@ TEST(MappedFile, ShowsTheBytesAtAPageBoundary) {
   const TempDir dir;
   const std::string content(10'000, 'x');
   WriteBytes(dir.File("a"), content);
-  ASSERT_OK_AND_ASSIGN(const auto file, MappedFile::Open(dir.File("a")));
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().Map(dir.File("a")));
   ASSERT_EQ(file->bytes().size(), content.size());
   EXPECT_EQ(reinterpret_cast<uintptr_t>(file->bytes().data()) % 4096, 0u);
   EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(file->bytes().data()), content.size()),
@@ -163,13 +156,13 @@ TEST(MappedFile, ShowsTheBytesAtAPageBoundary) {
 TEST(MappedFile, IsEmptyForAnEmptyFile) {
   const TempDir dir;
   WriteBytes(dir.File("a"), "");
-  ASSERT_OK_AND_ASSIGN(const auto file, MappedFile::Open(dir.File("a")));
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().Map(dir.File("a")));
   EXPECT_TRUE(file->bytes().empty());
 }
 
 TEST(MappedFile, RefusesADirectory) {
   const TempDir dir;
-  EXPECT_THAT(MappedFile::Open(dir.path()), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(Files::Posix().Map(dir.path()), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 }  // namespace

@@ -65,6 +65,17 @@ TEST(Row, IsDataLossAtEveryTruncationAndWithBytesAfterIt) {
   }
 }
 
+TEST(Row, TakesItsSequenceNumberAfterItWasEncoded) {
+  std::mt19937_64 random(8);
+  for (int i = 0; i < 100; ++i) {
+    StoredRow row = RandomRow(random);
+    std::string bytes = EncodeRow(row);
+    row.insert_seq = Seq{random()};
+    SetInsertSeq(bytes, row.insert_seq);
+    ASSERT_EQ(bytes, EncodeRow(row)) << i;
+  }
+}
+
 TEST(Row, OfANewerFormatIsRefusedWithBothVersions) {
   std::string bytes = EncodeRow(ExampleRow());
   bytes[0] = 2;

@@ -316,6 +316,69 @@ TEST(Store, DeleteRowRemovesRowVectorsAndRetirementOnly) {
   EXPECT_TRUE(entries[1].has_value());
 }
 
+TEST(Store, DeletesARowAndItsRetirementInTwoSteps) {
+  const TempDir dir;
+  const auto store = OpenStore(dir);
+  CommitBatch batch;
+  PutRecord(batch, kStore, 1);
+  PutRecord(batch, kStore, 2);
+  batch.PutRetired(kStore, RowId{1}, Seq{5});
+  batch.PutRetired(kStore, RowId{2}, Seq{6});
+  ASSERT_OK(store->Commit(batch, false));
+  CommitBatch data;
+  data.DeleteRowData(kStore, RowId{1}, std::array{FieldId{1}, kField});
+  ASSERT_OK(store->Commit(data, false));
+  EXPECT_THAT(ScannedRows(*store, kStore, kAllRows), ElementsAre(2));
+  EXPECT_THAT(ScannedVectors(*store, kStore, kField, kAllRows), ElementsAre(2));
+  EXPECT_THAT(ScannedRetired(*store, kStore), ElementsAre(std::pair(1u, 5u), std::pair(2u, 6u)));
+  CommitBatch retirement;
+  retirement.DeleteRetired(kStore, RowId{1});
+  retirement.DeleteRetired(kStore, RowId{2});
+  ASSERT_OK(store->Commit(retirement, false));
+  EXPECT_THAT(ScannedRetired(*store, kStore), IsEmpty());
+  EXPECT_THAT(ScannedRows(*store, kStore, kAllRows), ElementsAre(2));
+}
+
+TEST(Store, TakesARowThatWasEncodedBefore) {
+  const TempDir dir;
+  const auto store = OpenStore(dir);
+  StoredRow row{.insert_seq = Seq{1}, .key = std::string("a")};
+  std::string encoded = EncodeRow(row);
+  row.insert_seq = Seq{99};
+  SetInsertSeq(encoded, row.insert_seq);
+  CommitBatch batch;
+  batch.PutEncodedRow(kStore, RowId{3}, encoded);
+  ASSERT_OK(store->Commit(batch, false));
+  ASSERT_OK_AND_ASSIGN(const auto rows, store->GetRows(kStore, std::array{RowId{3}}));
+  ASSERT_TRUE(rows[0].has_value());
+  EXPECT_TRUE(SameRow(*rows[0], row));
+}
+
+TEST(Store, ListsRememberedRequestsInOrderOfTheirIds) {
+  const TempDir dir;
+  auto store = OpenStore(dir);
+  const auto entry = [](std::string id, int64_t at) {
+    return RequestEntry{.id = std::move(id), .digest = "d", .at_unix_us = at, .reply = "r"};
+  };
+  const std::string last(128, '\xff');
+  CommitBatch batch;
+  for (const RequestEntry& one : {entry(last, 1), entry("b", 2), entry("a", 3), entry("ab", 4)}) {
+    batch.PutRequest(one);
+  }
+  ASSERT_OK(store->Commit(batch, true));
+  CommitBatch later;
+  later.PutRequest(entry("b", 5));
+  later.DeleteRequest("ab");
+  later.DeleteRequest("never there");
+  ASSERT_OK(store->Commit(later, true));
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_OK_AND_ASSIGN(const auto requests, store->ListRequests());
+    EXPECT_THAT(requests, ElementsAre(entry("a", 3), entry("b", 5), entry(last, 1)));
+    store.reset();
+    store = OpenStore(dir);
+  }
+}
+
 TEST(Store, DeleteRowStoreLeavesItsNeighboursAlone) {
   const TempDir dir;
   auto store = OpenStore(dir);
@@ -438,8 +501,9 @@ void ChangeBelow(
     const std::function<void(rocksdb::DB&, std::vector<rocksdb::ColumnFamilyHandle*>&)>& change) {
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* raw = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open(MakeDbOptions(kSmall), dir.File("rocks"), MakeFamilies(kSmall),
-                                &handles, &raw)
+  const auto cache = MakeCache(kSmall);
+  ASSERT_TRUE(rocksdb::DB::Open(MakeDbOptions(kSmall, cache), dir.File("rocks"),
+                                MakeFamilies(kSmall, cache), &handles, &raw)
                   .ok());
   const std::unique_ptr<rocksdb::DB> db(raw);
   change(*db, handles);

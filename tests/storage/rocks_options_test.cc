@@ -1,0 +1,57 @@
+#include "storage/rocks_options.h"
+
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "rocksdb/cache.h"
+#include "rocksdb/db.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace azimuth::storage {
+namespace {
+
+using ::azimuth::testing::TempDir;
+
+TEST(RocksOptions, ChargeMemtablesAndBlocksToOneCache) {
+  constexpr size_t kMiB = size_t{1} << 20;
+  const StoreOptions options{.block_cache_bytes = 8 * kMiB, .write_buffer_bytes = 4 * kMiB};
+  const auto cache = MakeCache(options);
+  EXPECT_EQ(cache->GetCapacity(), options.memory_bytes());
+  EXPECT_EQ(options.memory_bytes(), 24 * kMiB);
+
+  const TempDir dir;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* raw = nullptr;
+  ASSERT_TRUE(rocksdb::DB::Open(MakeDbOptions(options, cache), dir.File("rocks"),
+                                MakeFamilies(options, cache), &handles, &raw)
+                  .ok());
+  const std::unique_ptr<rocksdb::DB> db(raw);
+  rocksdb::ColumnFamilyHandle* vectors = handles[static_cast<size_t>(Family::kVectors)];
+  const size_t empty = cache->GetUsage();
+  // Small enough for one of the cache's shards.
+  const std::string value(kMiB / 8, 'v');
+  for (int i = 0; i < 24; ++i) {
+    ASSERT_TRUE(db->Put(rocksdb::WriteOptions(), vectors, std::to_string(i), value).ok());
+  }
+  const size_t filled = cache->GetUsage();
+  EXPECT_GE(filled, empty + 3 * kMiB);
+  ASSERT_TRUE(db->Flush(rocksdb::FlushOptions(), vectors).ok());
+  EXPECT_LT(cache->GetUsage(), filled);
+  // A block that is read stands in the same cache.
+  const size_t flushed = cache->GetUsage();
+  std::string read;
+  ASSERT_TRUE(db->Get(rocksdb::ReadOptions(), vectors, "7", &read).ok());
+  EXPECT_EQ(read, value);
+  EXPECT_GE(cache->GetUsage(), flushed + value.size());
+  for (rocksdb::ColumnFamilyHandle* handle : handles) {
+    ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
+  }
+}
+
+}  // namespace
+}  // namespace azimuth::storage

@@ -1,0 +1,354 @@
+#include "tests/support/sim_disk.h"
+
+#include "base/check.h"
+#include "base/status.h"
+#include "storage/file.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace azimuth::testing {
+namespace {
+
+constexpr size_t kPageBytes = 4096;
+
+// One slash between names and none at the end.
+std::string Normal(std::string_view path) {
+  AZ_CHECK(path.starts_with('/'));
+  std::string normal;
+  for (const char c : path) {
+    if (c != '/' || !normal.ends_with('/')) normal.push_back(c);
+  }
+  if (normal.size() > 1 && normal.back() == '/') normal.pop_back();
+  return normal;
+}
+
+// The beginning that all names in the directory share.
+std::string PrefixOf(const std::string& directory) {
+  return directory == "/" ? directory : directory + "/";
+}
+
+absl::Status NotThere(std::string_view what, std::string_view path) {
+  return NotFound("cannot %s %s: No such file or directory", what, path);
+}
+
+void ApplyTo(std::map<std::string, SimDisk::Node, std::less<>>& names, const std::string& from,
+             const std::string& to, const SimDisk::Node& node) {
+  // Where an earlier change was lost, the name may lead elsewhere or nowhere.
+  const auto old = names.find(from);
+  if (old != names.end() && old->second == node) names.erase(old);
+  if (!to.empty()) names[to] = node;
+}
+
+}  // namespace
+
+SimPages::SimPages(std::string_view bytes) : size_(bytes.size()) {
+  if (bytes.empty()) return;
+  const size_t rounded = (size_ + kPageBytes - 1) / kPageBytes * kPageBytes;
+  start_ = static_cast<std::byte*>(std::aligned_alloc(kPageBytes, rounded));
+  AZ_CHECK(start_ != nullptr);
+  std::memcpy(start_, bytes.data(), size_);
+}
+
+SimPages::~SimPages() {
+  std::free(start_);
+}
+
+SimDisk::SimDisk(uint64_t seed) : random_(seed) {
+  const auto root = std::make_shared<SimNode>(SimNode{.is_directory = true});
+  live_["/"] = root;
+  durable_["/"] = root;
+}
+
+SimDisk::Process SimDisk::process() const {
+  const MutexLock lock(mu_);
+  return process_;
+}
+
+bool SimDisk::failed() const {
+  const MutexLock lock(mu_);
+  return fail_at_ != 0 && operations_ >= fail_at_;
+}
+
+uint64_t SimDisk::operations() const {
+  const MutexLock lock(mu_);
+  return operations_;
+}
+
+void SimDisk::FailAfter(uint64_t n) {
+  AZ_CHECK(n > 0);
+  const MutexLock lock(mu_);
+  fail_at_ = operations_ + n;
+}
+
+void SimDisk::Kill() {
+  const MutexLock lock(mu_);
+  BeginProcess();
+}
+
+void SimDisk::BeginProcess() {
+  ++process_;
+  locks_.clear();
+  fail_at_ = 0;
+}
+
+void SimDisk::KeepChanges(std::mt19937_64& random) {
+  // None, all, those up to some moment (as a journal keeps them), or each as it comes.
+  const uint64_t way = random() % 4;
+  const size_t some = random() % (pending_.size() + 1);
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    const bool kept = way == 1 || (way == 2 && i < some) || (way == 3 && random() % 2 == 0);
+    if (kept) ApplyTo(durable_, pending_[i].from, pending_[i].to, pending_[i].node);
+  }
+  pending_.clear();
+  // What lies in a directory that was lost is lost. Directories come before what they hold.
+  for (auto it = durable_.begin(); it != durable_.end();) {
+    const auto parent = durable_.find(storage::ParentDirectory(it->first));
+    const bool there = parent != durable_.end() && parent->second->is_directory;
+    it = there ? std::next(it) : durable_.erase(it);
+  }
+}
+
+void SimDisk::Crash(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  const MutexLock lock(mu_);
+  BeginProcess();
+  KeepChanges(random);
+  live_ = durable_;
+  for (const auto& [path, node] : live_) {
+    const size_t tail = node->bytes.size() - node->synced;
+    // Nothing of the tail, all of it, or a part that ends anywhere.
+    const size_t parts[] = {0, tail, random() % (tail + 1)};
+    node->bytes.resize(node->synced + parts[random() % 3]);
+    node->synced = node->bytes.size();
+    node->pages.reset();
+  }
+}
+
+absl::Status SimDisk::CheckAlive(Process process) const {
+  if (process == process_) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrFormat("process %d of the simulated disk is dead", process));
+}
+
+absl::Status SimDisk::BeginChange(Process process, std::string_view what, std::string_view path) {
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  ++operations_;
+  if (fail_at_ == 0 || operations_ < fail_at_) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrFormat("cannot %s %s: simulated error of the disk", what, path));
+}
+
+absl::StatusOr<SimDisk::Node> SimDisk::Find(Process process, std::string_view what,
+                                            const std::string& path) const {
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  const auto found = live_.find(path);
+  if (found == live_.end()) return NotThere(what, path);
+  return found->second;
+}
+
+absl::Status SimDisk::CheckParent(std::string_view what, const std::string& path) const {
+  const auto parent = live_.find(storage::ParentDirectory(path));
+  if (parent == live_.end() || !parent->second->is_directory) return NotThere(what, path);
+  return absl::OkStatus();
+}
+
+void SimDisk::Apply(Change change) {
+  ApplyTo(live_, change.from, change.to, change.node);
+  pending_.push_back(std::move(change));
+}
+
+absl::StatusOr<SimDisk::Node> SimDisk::Create(Process process, std::string_view path,
+                                              bool replace) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  AZ_RETURN_IF_ERROR(CheckParent("create", name));
+  const auto found = live_.find(name);
+  if (found != live_.end() && (!replace || found->second->is_directory)) {
+    return AlreadyExists("cannot create %s: it exists", path);
+  }
+  AZ_RETURN_IF_ERROR(BeginChange(process, "create", path));
+  const auto node = std::make_shared<SimNode>();
+  Apply({.from = "", .to = name, .node = node});
+  return node;
+}
+
+absl::StatusOr<SimDisk::Node> SimDisk::Open(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(Node node, Find(process, "open", name));
+  if (node->is_directory) {
+    return FailedPrecondition("cannot open %s: it is not a regular file", path);
+  }
+  return node;
+}
+
+absl::Status SimDisk::Rename(Process process, std::string_view from, std::string_view to) {
+  const std::string old_name = Normal(from);
+  const std::string new_name = Normal(to);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "rename", old_name));
+  AZ_RETURN_IF_ERROR(CheckParent("rename to", new_name));
+  const auto replaced = live_.find(new_name);
+  if (node->is_directory || (replaced != live_.end() && replaced->second->is_directory)) {
+    return absl::UnavailableError(
+        absl::StrFormat("cannot rename %s to %s: only files can be renamed here", from, to));
+  }
+  AZ_RETURN_IF_ERROR(BeginChange(process, "rename", from));
+  if (old_name != new_name) Apply({.from = old_name, .to = new_name, .node = node});
+  return absl::OkStatus();
+}
+
+absl::Status SimDisk::Remove(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "remove", name));
+  const auto below = live_.lower_bound(PrefixOf(name));
+  if (node->is_directory && below != live_.end() && below->first.starts_with(PrefixOf(name))) {
+    return absl::UnavailableError(absl::StrFormat("cannot remove %s: Directory not empty", path));
+  }
+  AZ_RETURN_IF_ERROR(BeginChange(process, "remove", path));
+  Apply({.from = name, .to = "", .node = node});
+  return absl::OkStatus();
+}
+
+absl::Status SimDisk::MakeDir(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  AZ_RETURN_IF_ERROR(CheckParent("make directory", name));
+  if (live_.contains(name)) {
+    return AlreadyExists("cannot make directory %s: it exists", path);
+  }
+  AZ_RETURN_IF_ERROR(BeginChange(process, "make directory", path));
+  Apply({.from = "", .to = name, .node = std::make_shared<SimNode>(SimNode{.is_directory = true})});
+  return absl::OkStatus();
+}
+
+absl::Status SimDisk::SyncDir(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "sync", name));
+  if (!node->is_directory)
+    return absl::UnavailableError(absl::StrFormat("cannot sync %s: Not a directory", path));
+  AZ_RETURN_IF_ERROR(BeginChange(process, "sync", path));
+  std::vector<Change> rest;
+  for (Change& change : pending_) {
+    const auto is_here = [&](const std::string& changed) {
+      return !changed.empty() && storage::ParentDirectory(changed) == name;
+    };
+    if (is_here(change.from) || is_here(change.to)) {
+      ApplyTo(durable_, change.from, change.to, change.node);
+    } else {
+      rest.push_back(std::move(change));
+    }
+  }
+  pending_ = std::move(rest);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> SimDisk::List(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "list", name));
+  if (!node->is_directory)
+    return absl::UnavailableError(absl::StrFormat("cannot list %s: Not a directory", path));
+  const std::string prefix = PrefixOf(name);
+  std::vector<std::string> names;
+  for (auto it = live_.upper_bound(prefix); it != live_.end(); ++it) {
+    if (!it->first.starts_with(prefix)) break;
+    const std::string_view rest = std::string_view(it->first).substr(prefix.size());
+    if (rest.find('/') == std::string_view::npos) names.emplace_back(rest);
+  }
+  return names;
+}
+
+absl::StatusOr<bool> SimDisk::IsDirectory(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "inspect", name));
+  return node->is_directory;
+}
+
+absl::Status SimDisk::Lock(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  AZ_RETURN_IF_ERROR(CheckParent("open", name));
+  if (locks_.contains(name)) {
+    return FailedPrecondition("cannot lock %s: another process holds it", path);
+  }
+  if (!live_.contains(name)) {
+    AZ_RETURN_IF_ERROR(BeginChange(process, "create", path));
+    Apply({.from = "", .to = name, .node = std::make_shared<SimNode>()});
+  }
+  locks_[name] = process;
+  return absl::OkStatus();
+}
+
+void SimDisk::Unlock(Process process, std::string_view path) {
+  const MutexLock lock(mu_);
+  const auto held = locks_.find(Normal(path));
+  if (held != locks_.end() && held->second == process) locks_.erase(held);
+}
+
+absl::Status SimDisk::Append(Process process, const Node& node, std::string_view path,
+                             std::string_view bytes) {
+  const MutexLock lock(mu_);
+  const bool failed_before = fail_at_ != 0 && operations_ >= fail_at_;
+  absl::Status status = BeginChange(process, "write", path);
+  if (status.ok()) {
+    node->bytes.append(bytes);
+  } else if (process == process_ && !failed_before) {
+    // The write that is cut short gets as far as it gets.
+    node->bytes.append(bytes.substr(0, random_() % (bytes.size() + 1)));
+  }
+  return status;
+}
+
+absl::Status SimDisk::Sync(Process process, const Node& node, std::string_view path) {
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(BeginChange(process, "sync", path));
+  node->synced = node->bytes.size();
+  return absl::OkStatus();
+}
+
+absl::Status SimDisk::Truncate(Process process, const Node& node, std::string_view path,
+                               uint64_t size) {
+  const MutexLock lock(mu_);
+  if (size == node->bytes.size()) return CheckAlive(process);
+  AZ_RETURN_IF_ERROR(BeginChange(process, "truncate", path));
+  node->bytes.resize(size);
+  node->synced = std::min(node->synced, node->bytes.size());
+  node->pages.reset();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> SimDisk::Read(Process process, const Node& node, uint64_t offset,
+                                     size_t size, char* out) {
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  if (offset >= node->bytes.size()) return size_t{0};
+  return node->bytes.copy(out, size, offset);
+}
+
+absl::StatusOr<uint64_t> SimDisk::Size(Process process, const Node& node) {
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  return node->bytes.size();
+}
+
+absl::StatusOr<std::shared_ptr<const SimPages>> SimDisk::Map(Process process, const Node& node) {
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(CheckAlive(process));
+  if (node->pages == nullptr || node->pages->bytes().size() != node->bytes.size()) {
+    node->pages = std::make_shared<const SimPages>(node->bytes);
+  }
+  return node->pages;
+}
+
+}  // namespace azimuth::testing

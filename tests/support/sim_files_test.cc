@@ -1,0 +1,493 @@
+#include "tests/support/sim_files.h"
+
+#include "storage/data_dir.h"
+#include "storage/segment_file.h"
+#include "storage/store.h"
+#include "tests/support/matchers.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace azimuth::testing {
+namespace {
+
+using storage::Files;
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+std::span<const std::byte> Bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+// A new file with `synced` and then, not synced, `tail`. Its name is not synced either.
+void WriteFile(Files& files, const std::string& path, std::string_view synced,
+               std::string_view tail) {
+  ASSERT_OK_AND_ASSIGN(const auto file, files.Create(path));
+  ASSERT_OK(file->Append(Bytes(synced)));
+  ASSERT_OK(file->Sync());
+  ASSERT_OK(file->Append(Bytes(tail)));
+  ASSERT_OK(file->Close());
+}
+
+// The content, or "<none>".
+std::string Content(Files& files, const std::string& path) {
+  return files.ReadSmall(path).value_or("<none>");
+}
+
+// What `make` and then a power failure leave of `path`, over many seeds.
+template <typename Make>
+std::set<std::string> LeftOver(const std::string& path, const Make& make) {
+  std::set<std::string> contents;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    SimFiles disk(seed);
+    make(disk.process());
+    disk.Crash(seed);
+    contents.insert(Content(disk.process(), path));
+  }
+  return contents;
+}
+
+TEST(SimFiles, WorkAsAFileSystemDoes) {
+  SimFiles disk(1);
+  Files& files = disk.process();
+  ASSERT_OK(files.MakeDir("/d"));
+  ASSERT_OK(files.MakeDir("/d/"));
+  WriteFile(files, "/d/b", "one", " two");
+  WriteFile(files, "/d//a", "", "");
+  EXPECT_EQ(Content(files, "/d/b"), "one two");
+  EXPECT_THAT(files.Size("/d/b").value_or(0), 7u);
+  EXPECT_THAT(files.List("/d").value(), ElementsAre("a", "b"));
+  EXPECT_THAT(files.List("/").value(), ElementsAre("d"));
+  EXPECT_THAT(files.Create("/d/b"), StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_THAT(files.MakeDir("/d/b"), StatusIs(absl::StatusCode::kFailedPrecondition));
+  const auto not_there = StatusIs(absl::StatusCode::kNotFound, HasSubstr("/x/y"));
+  EXPECT_THAT(files.Create("/x/y"), not_there);
+  EXPECT_THAT(files.ReadSmall("/x/y"), not_there);
+  EXPECT_THAT(files.Remove("/x/y"), not_there);
+  EXPECT_THAT(files.Rename("/x/y", "/z"), not_there);
+  EXPECT_THAT(files.SyncDir("/x/y"), not_there);
+  EXPECT_THAT(files.List("/x/y"), not_there);
+  EXPECT_THAT(files.Map("/x/y"), not_there);
+  ASSERT_OK(files.Rename("/d/b", "/d/a"));
+  EXPECT_EQ(Content(files, "/d/a"), "one two");
+  ASSERT_OK(files.Remove("/d/a"));
+  EXPECT_THAT(files.List("/d").value(), IsEmpty());
+}
+
+TEST(SimFiles, MapBytesThatStayAsTheyWereAtAPageBoundary) {
+  SimFiles disk(1);
+  ASSERT_OK_AND_ASSIGN(const auto file, disk.process().Create("/a"));
+  ASSERT_OK(file->Append(Bytes("first")));
+  ASSERT_OK_AND_ASSIGN(const auto first, disk.process().Map("/a"));
+  ASSERT_OK(file->Append(Bytes(" second")));
+  ASSERT_OK_AND_ASSIGN(const auto second, disk.process().Map("/a"));
+  disk.Crash(1);
+  const auto text = [](const storage::MappedFile& mapped) {
+    return std::string(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+  };
+  EXPECT_EQ(text(*first), "first");
+  EXPECT_EQ(text(*second), "first second");
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(first->bytes().data()) % 4096, 0u);
+}
+
+TEST(SimFiles, KeepWhatWasSyncedAndMayLoseAnyPartOfTheRest) {
+  const auto left = LeftOver("/a", [](Files& files) {
+    WriteFile(files, "/a", "synced", "123");
+    ASSERT_OK(files.SyncDir("/"));
+  });
+  EXPECT_THAT(left, ElementsAre("synced", "synced1", "synced12", "synced123"));
+}
+
+TEST(SimFiles, MayLoseANameThatWasNotSynced) {
+  const auto left = LeftOver("/a", [](Files& files) { WriteFile(files, "/a", "synced", ""); });
+  EXPECT_THAT(left, ElementsAre("<none>", "synced"));
+}
+
+TEST(SimFiles, UndoARenameThatWasNotSyncedAsAWhole) {
+  const auto make = [](Files& files) {
+    WriteFile(files, "/a", "old", "");
+    WriteFile(files, "/a.tmp", "new", "");
+    ASSERT_OK(files.SyncDir("/"));
+    ASSERT_OK(files.Rename("/a.tmp", "/a"));
+  };
+  EXPECT_THAT(LeftOver("/a", make), ElementsAre("new", "old"));
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    SimFiles disk(seed);
+    make(disk.process());
+    disk.Crash(seed);
+    const bool undone = Content(disk.process(), "/a") == "old";
+    EXPECT_EQ(Content(disk.process(), "/a.tmp"), undone ? "new" : "<none>") << seed;
+  }
+  const auto synced = [&](Files& files) {
+    make(files);
+    ASSERT_OK(files.SyncDir("/"));
+  };
+  EXPECT_THAT(LeftOver("/a", synced), ElementsAre("new"));
+}
+
+TEST(SimFiles, MayBringBackAFileWhoseRemovalWasNotSynced) {
+  const auto make = [](Files& files) {
+    WriteFile(files, "/a", "old", "");
+    ASSERT_OK(files.SyncDir("/"));
+    ASSERT_OK(files.Remove("/a"));
+  };
+  EXPECT_THAT(LeftOver("/a", make), ElementsAre("<none>", "old"));
+  const auto again = [&](Files& files) {
+    make(files);
+    WriteFile(files, "/a", "new", "");
+  };
+  EXPECT_THAT(LeftOver("/a", again), ElementsAre("<none>", "new", "old"));
+}
+
+TEST(SimFiles, LoseWhatLiesInADirectoryThatIsLost) {
+  const auto make = [](Files& files) {
+    ASSERT_OK(files.MakeDir("/d"));
+    WriteFile(files, "/d/a", "synced", "");
+    ASSERT_OK(files.SyncDir("/d"));
+  };
+  EXPECT_THAT(LeftOver("/d/a", make), ElementsAre("<none>", "synced"));
+}
+
+TEST(SimFiles, KeepEverythingWhenOnlyTheProcessDies) {
+  SimFiles disk(1);
+  WriteFile(disk.process(), "/a", "synced", " and not");
+  ASSERT_OK_AND_ASSIGN(const auto lock, disk.process().Lock("/LOCK"));
+  EXPECT_THAT(disk.process().Lock("/LOCK"), StatusIs(absl::StatusCode::kFailedPrecondition));
+  disk.KillProcess();
+  EXPECT_EQ(Content(disk.process(), "/a"), "synced and not");
+  EXPECT_OK(disk.process().Lock("/LOCK"));
+}
+
+TEST(SimFiles, RefuseEverythingToADeadProcess) {
+  for (const bool power : {false, true}) {
+    SimFiles disk(1);
+    Files& old = disk.process();
+    ASSERT_OK_AND_ASSIGN(const auto file, old.Create("/a"));
+    ASSERT_OK_AND_ASSIGN(auto old_lock, old.Lock("/LOCK"));
+    ASSERT_OK(old.SyncDir("/"));
+    power ? disk.Crash(1) : disk.KillProcess();
+    Files& files = disk.process();
+    ASSERT_OK_AND_ASSIGN(const auto lock, files.Lock("/LOCK"));
+    const auto dead = StatusIs(absl::StatusCode::kUnavailable, HasSubstr("dead"));
+    EXPECT_THAT(file->Append(Bytes("x")), dead);
+    EXPECT_THAT(file->Sync(), dead);
+    EXPECT_THAT(file->Close(), dead);
+    EXPECT_THAT(old.Create("/b"), dead);
+    EXPECT_THAT(old.Remove("/a"), dead);
+    EXPECT_THAT(old.Rename("/a", "/b"), dead);
+    EXPECT_THAT(old.SyncDir("/"), dead);
+    EXPECT_THAT(old.MakeDir("/d"), dead);
+    EXPECT_THAT(old.List("/"), dead);
+    EXPECT_THAT(old.ReadSmall("/a"), dead);
+    EXPECT_THAT(old.Lock("/LOCK2"), dead);
+    // Its lock is not that of the new process.
+    old_lock.reset();
+    EXPECT_THAT(files.Lock("/LOCK"), StatusIs(absl::StatusCode::kFailedPrecondition));
+    EXPECT_EQ(Content(files, "/a"), "");
+    EXPECT_THAT(files.List("/").value(), ElementsAre("LOCK", "a"));
+  }
+}
+
+TEST(SimFiles, FailFromTheChosenOperationOnUntilTheNextProcess) {
+  SimFiles disk(1);
+  Files& files = disk.process();
+  ASSERT_OK_AND_ASSIGN(const auto file, files.Create("/a"));
+  const uint64_t before = disk.operations();
+  disk.FailAfter(3);
+  ASSERT_OK(file->Append(Bytes("x")));
+  ASSERT_OK(file->Sync());
+  EXPECT_FALSE(disk.failed());
+  EXPECT_THAT(file->Append(Bytes("0123456789")),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("/a")));
+  EXPECT_TRUE(disk.failed());
+  EXPECT_FALSE(file->Sync().ok());
+  EXPECT_FALSE(files.Create("/b").ok());
+  EXPECT_FALSE(files.SyncDir("/").ok());
+  EXPECT_EQ(disk.operations(), before + 6);
+  // Reads go on, and a part of the write may be there.
+  const std::string content = Content(files, "/a");
+  EXPECT_TRUE(std::string_view("x0123456789").starts_with(content)) << content;
+  EXPECT_FALSE(content.empty());
+  disk.KillProcess();
+  EXPECT_FALSE(disk.failed());
+  EXPECT_OK(disk.process().SyncDir("/"));
+  EXPECT_EQ(Content(disk.process(), "/a"), content);
+}
+
+TEST(SimFiles, GiveTheSameDiskForTheSameSeeds) {
+  const auto run = [](uint64_t seed) {
+    SimFiles disk(seed);
+    Files& files = disk.process();
+    for (int i = 0; i < 20; ++i) {
+      WriteFile(files, "/" + std::to_string(i), "synced", "a tail of some bytes");
+    }
+    disk.Crash(seed);
+    std::map<std::string, std::string> left;
+    const std::vector<std::string> names = disk.process().List("/").value();
+    for (const std::string& name : names) {
+      left[name] = Content(disk.process(), "/" + name);
+    }
+    return left;
+  };
+  std::set<std::map<std::string, std::string>> different;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_EQ(run(seed), run(seed)) << seed;
+    different.insert(run(seed));
+  }
+  EXPECT_GT(different.size(), 10u);
+}
+
+// Data directories.
+
+TEST(SimFiles, FindADataDirectoryWholeAfterAFailureAtAnyOperationOfItsMaking) {
+  int failures = 0;
+  for (uint64_t n = 1;; ++n) {
+    SimFiles disk(n);
+    disk.FailAfter(n);
+    const auto random = [] { return uint64_t{5}; };
+    const bool made = storage::DataDir::Open("/data", disk.process(), random).ok();
+    const bool failed = disk.failed();
+    EXPECT_NE(made, failed) << n;
+    n % 2 == 0 ? disk.Crash(n) : disk.KillProcess();
+    ASSERT_OK_AND_ASSIGN(const auto dir, storage::DataDir::Open("/data", disk.process(), random));
+    EXPECT_EQ(dir.incarnation(), 5u);
+    EXPECT_THAT(disk.process().List("/data").value(),
+                AllOf(Contains("FORMAT"), Contains("segments"), Not(Contains("FORMAT.tmp"))));
+    if (!failed) break;
+    ++failures;
+  }
+  EXPECT_GT(failures, 5);
+}
+
+TEST(SimFiles, FindADataDirectoryUpgradedAfterAFailureAtAnyOperationOfTheUpgrade) {
+  const std::string old_format =
+      "azimuth data directory, format 1\nincarnation 0123456789abcdef\ncrc32c 7ada7f8a\n";
+  int failures = 0;
+  std::set<bool> was_old;
+  for (uint64_t n = 1; n < 60; ++n) {
+    SimFiles disk(n);
+    Files& files = disk.process();
+    ASSERT_OK(files.MakeDir("/data"));
+    WriteFile(files, "/data/FORMAT", old_format, "");
+    ASSERT_OK(files.SyncDir("/data"));
+    ASSERT_OK(files.SyncDir("/"));
+    disk.FailAfter(1 + n % 20);
+    const bool upgraded = storage::DataDir::Open("/data", files).ok();
+    failures += disk.failed() ? 1 : 0;
+    n % 2 == 0 ? disk.Crash(n) : disk.KillProcess();
+    const std::string between = Content(disk.process(), "/data/FORMAT");
+    was_old.insert(between == old_format);
+    EXPECT_TRUE(between == old_format || between.find("format 2\n") != std::string::npos);
+    if (upgraded) {
+      EXPECT_NE(between, old_format) << n;
+    }
+    ASSERT_OK_AND_ASSIGN(const auto dir, storage::DataDir::Open("/data", disk.process()));
+    EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
+    EXPECT_THAT(Content(disk.process(), "/data/FORMAT"), HasSubstr("format 2\n"));
+  }
+  EXPECT_GT(failures, 10);
+  EXPECT_EQ(was_old.size(), 2u);
+}
+
+TEST(SimFiles, FindASegmentFileWholeOrNotAtAllAfterAFailureAtAnyOperation) {
+  const std::string body(300'000, 's');
+  int whole = 0;
+  int missing = 0;
+  for (uint64_t n = 1; n < 40; ++n) {
+    SimFiles disk(n);
+    Files& files = disk.process();
+    disk.FailAfter(1 + n % 10);
+    const bool written = [&] {
+      auto writer = storage::SegmentWriter::Create("/s", {.row_count = 3}, files);
+      return writer.ok() &&
+             (*writer)->BeginSection({.kind = storage::SectionKind::kExpiries}).ok() &&
+             (*writer)->Append(Bytes(body)).ok() && (*writer)->Finish().ok();
+    }();
+    disk.Crash(n);
+    const auto file = storage::SegmentFile::Open("/s", disk.process());
+    if (absl::IsNotFound(file.status())) {
+      EXPECT_FALSE(written) << n;
+      ++missing;
+      continue;
+    }
+    ASSERT_OK(file);
+    EXPECT_OK((*file)->VerifySections());
+    ++whole;
+  }
+  EXPECT_GT(whole, 2);
+  EXPECT_GT(missing, 2);
+}
+
+// Stores.
+
+constexpr RowStoreId kStore{1};
+constexpr FieldId kField{1};
+constexpr size_t kKeys = 20;
+
+// Opens the store of the process that runs, which must work.
+std::unique_ptr<storage::Store> OpenStore(SimFiles& disk) {
+  auto store = storage::Store::Open(
+      "/data/rocks",
+      {.block_cache_bytes = 1 << 20, .write_buffer_bytes = 64 << 10, .files = &disk.process()});
+  EXPECT_OK(store);
+  return store.ok() ? *std::move(store) : nullptr;
+}
+
+// Commit n puts, for each key that it takes, its own number into a row, a vector and the key entry,
+// and into the applied position.
+void Fill(storage::CommitBatch& batch, uint64_t n, const std::vector<uint64_t>& keys) {
+  const std::vector<float> vector(200, static_cast<float>(n));
+  for (const uint64_t key : keys) {
+    const Key name = static_cast<int64_t>(key);
+    batch.PutRow(kStore, RowId{key}, {.insert_seq = Seq{n}, .key = name});
+    batch.PutVector(kStore, kField, RowId{key}, vector);
+    batch.PutKey(kStore, name, {.row = RowId{key}, .insert_seq = Seq{n}});
+  }
+  batch.PutAppliedSeq(Seq{n});
+}
+
+// What a store has: applied position, and the number of the commit that last put each key.
+struct Image {
+  uint64_t applied = 0;
+  std::array<uint64_t, kKeys> of_key{};
+  friend bool operator==(const Image&, const Image&) = default;
+};
+
+// Expects row, vector and key entry of each key to be of one commit.
+Image Read(const storage::Store& store) {
+  Image image{.applied = Raw(store.GetAppliedSeq().value())};
+  std::vector<RowId> rows;
+  std::vector<Key> keys;
+  for (size_t key = 0; key < kKeys; ++key) {
+    rows.push_back(RowId{key});
+    keys.emplace_back(static_cast<int64_t>(key));
+  }
+  const auto stored = store.GetRows(kStore, rows).value();
+  const auto vectors = store.GetVectors(kStore, kField, rows).value();
+  const auto entries = store.LookUpKeys(kStore, keys).value();
+  for (size_t key = 0; key < kKeys; ++key) {
+    EXPECT_EQ(stored[key].has_value(), entries[key].has_value()) << key;
+    EXPECT_EQ(stored[key].has_value(), !vectors[key].empty()) << key;
+    if (!stored[key].has_value() || !entries[key].has_value() || vectors[key].empty()) continue;
+    image.of_key[key] = Raw(stored[key]->insert_seq);
+    EXPECT_EQ(entries[key]->insert_seq, stored[key]->insert_seq) << key;
+    EXPECT_EQ(vectors[key][199], static_cast<float>(image.of_key[key])) << key;
+  }
+  return image;
+}
+
+TEST(SimFiles, FindEveryAcknowledgedCommitOfAStoreWholeAfterEachOf200PowerFailures) {
+  SimFiles disk(7);
+  ASSERT_OK(disk.process().MakeDir("/data"));
+  ASSERT_OK(disk.process().SyncDir("/"));
+  std::mt19937_64 random(7);
+  Image model;
+  std::unique_ptr<storage::Store> store = OpenStore(disk);
+  ASSERT_NE(store, nullptr);
+  int unknown = 0;
+  int refused = 0;
+  for (int round = 0; round < 200; ++round) {
+    SCOPED_TRACE(round);
+    // Sometimes in the middle of what follows, sometimes after it.
+    if (random() % 4 != 0) disk.FailAfter(1 + random() % 30);
+    Image attempted = model;
+    for (uint64_t commits = 1 + random() % 10; commits > 0; --commits) {
+      std::vector<uint64_t> keys;
+      for (uint64_t i = random() % 6; i > 0; --i) keys.push_back(random() % kKeys);
+      storage::CommitBatch batch;
+      attempted.applied = model.applied + 1;
+      for (const uint64_t key : keys) attempted.of_key[key] = attempted.applied;
+      Fill(batch, attempted.applied, keys);
+      if (!store->Commit(batch, /*sync=*/true).ok()) {
+        ++refused;
+        break;
+      }
+      model = attempted;
+    }
+    if (random() % 8 == 0) {
+      disk.KillProcess();
+    } else {
+      disk.Crash(random());
+    }
+    const std::unique_ptr<storage::Store> dead = std::move(store);
+    store = OpenStore(disk);
+    ASSERT_NE(store, nullptr);
+    const Image found = Read(*store);
+    // The commit that was refused may be there, but then all of it.
+    EXPECT_TRUE(found == model || found == attempted) << found.applied << " of " << model.applied;
+    if (found != model) ++unknown;
+    model = found;
+  }
+  EXPECT_GT(model.applied, 200u);
+  EXPECT_GT(refused, 20);
+  EXPECT_GT(unknown, 0);
+}
+
+TEST(SimFiles, FindTheFirstSoManyCommitsOfAStoreThatDidNotSyncThem) {
+  SimFiles disk(8);
+  ASSERT_OK(disk.process().MakeDir("/data"));
+  ASSERT_OK(disk.process().SyncDir("/"));
+  std::mt19937_64 random(8);
+  std::vector<Image> history(1);
+  int lost = 0;
+  for (int round = 0; round < 100; ++round) {
+    SCOPED_TRACE(round);
+    const std::unique_ptr<storage::Store> store = OpenStore(disk);
+    ASSERT_NE(store, nullptr);
+    const Image found = Read(*store);
+    ASSERT_LT(found.applied, history.size());
+    EXPECT_EQ(found, history[found.applied]);
+    if (found.applied + 1 < history.size()) ++lost;
+    history.resize(found.applied + 1);
+    for (uint64_t commits = random() % 40; commits > 0; --commits) {
+      std::vector<uint64_t> keys;
+      for (uint64_t i = random() % 6; i > 0; --i) keys.push_back(random() % kKeys);
+      Image next = history.back();
+      ++next.applied;
+      for (const uint64_t key : keys) next.of_key[key] = next.applied;
+      storage::CommitBatch batch;
+      Fill(batch, next.applied, keys);
+      ASSERT_OK(store->Commit(batch, /*sync=*/false));
+      history.push_back(next);
+    }
+    disk.Crash(random());
+  }
+  EXPECT_GT(lost, 10);
+}
+
+TEST(SimFiles, OpenAStoreAfterAFailureAtAnyOperationOfItsMaking) {
+  int failures = 0;
+  for (uint64_t n = 1; n < 400; ++n) {
+    SCOPED_TRACE(n);
+    SimFiles disk(n);
+    ASSERT_OK(disk.process().MakeDir("/data"));
+    ASSERT_OK(disk.process().SyncDir("/"));
+    disk.FailAfter(n);
+    auto first = storage::Store::Open("/data/rocks", {.files = &disk.process()});
+    const bool failed = disk.failed();
+    disk.Crash(n);
+    ASSERT_NE(OpenStore(disk), nullptr);
+    if (!failed) break;
+    ++failures;
+  }
+  EXPECT_GT(failures, 20);
+  EXPECT_LT(failures, 399);
+}
+
+}  // namespace
+}  // namespace azimuth::testing
