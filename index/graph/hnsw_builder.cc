@@ -3,16 +3,20 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "index/distance/distance.h"
+#include "index/graph/frozen_graph.h"
+#include "index/graph/graph_repair.h"
 
 #include "hnswlib/hnswlib.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <limits>
 #include <new>
+#include <utility>
 
 namespace azimuth::index {
 namespace {
@@ -28,7 +32,8 @@ constexpr size_t kSerialNodes = 256;
 constexpr size_t kNodesPerTask = 64;
 
 // hnswlib's view of our vectors and kernels. Its own kernels are fixed at compile time; ours suit
-// the CPU.
+// the CPU. What it copies about and calls the data of an element is a pointer to the vector, so
+// that a build does not hold the vectors twice.
 class Space final : public hnswlib::SpaceInterface<float> {
  public:
   Space(Metric metric, size_t dim) : parameter_{KernelsFor(metric).pair, dim} {}
@@ -96,9 +101,10 @@ class Inserter final {
            const CancelToken& cancel)
       : hnsw_(hnsw), vectors_(vectors), levels_(levels), cancel_(cancel) {}
 
-  void Insert(size_t first, size_t end) {
-    for (size_t i = first; i < end && !stopped_.load(std::memory_order_relaxed); ++i) {
-      if (absl::Status status = InsertOne(i); !status.ok()) {
+  void Insert(std::span<const uint32_t> numbers) {
+    for (const uint32_t number : numbers) {
+      if (stopped_.load(std::memory_order_relaxed)) return;
+      if (absl::Status status = InsertOne(number); !status.ok()) {
         MutexLock lock(mu_);
         if (status_.ok()) status_ = std::move(status);
         stopped_.store(true, std::memory_order_relaxed);
@@ -181,29 +187,115 @@ class Extractor final {
   const uint32_t m_;
 };
 
+// Puts a finished graph into an empty hnswlib one, its nodes first.
+absl::Status Load(Hnsw& hnsw, std::span<const float* const> vectors, const RepairedGraph& from) {
+  const BuiltGraph& graph = from.graph;
+  const size_t degree = size_t{2} * graph.m;
+  const auto put_list = [](hnswlib::linklistsizeint* list, uint32_t node,
+                           std::span<const uint32_t> slots) {
+    const auto used =
+        static_cast<size_t>(std::find(slots.begin(), slots.end(), node) - slots.begin());
+    std::memset(list, 0, (slots.size() + 1) * sizeof(*list));
+    std::memcpy(list + 1, slots.data(), used * sizeof(*list));
+    const auto count = static_cast<uint16_t>(used);
+    std::memcpy(list, &count, sizeof(count));
+  };
+  const std::span<const uint32_t> level0(graph.level0);
+  std::span<const uint32_t> upper(graph.upper_lists);
+  for (uint32_t node = 0; node < graph.node_count; ++node) {
+    const uint32_t number = from.numbers[node];
+    const int level = graph.levels[node];
+    if (level > 0) {
+      const size_t bytes = hnsw.size_links_per_element_ * static_cast<size_t>(level);
+      hnsw.linkLists_[node] = static_cast<char*>(std::malloc(bytes));
+      if (hnsw.linkLists_[node] == nullptr) {
+        return ResourceExhausted("hnsw build: out of memory at node %d of %d", node,
+                                 graph.node_count);
+      }
+    }
+    hnsw.element_levels_[node] = level;
+    hnsw.cur_element_count = node + size_t{1};  // From here on its destructor frees the lists.
+    hnsw.label_lookup_[number] = node;
+    put_list(hnsw.get_linklist0(node), node, level0.subspan(node * degree, degree));
+    std::memcpy(hnsw.getDataByInternalId(node), vectors[number], hnsw.data_size_);
+    hnsw.setExternalLabel(node, number);
+    for (int l = 1; l <= level; ++l) {
+      put_list(hnsw.get_linklist(node, l), node, upper.first(graph.m));
+      upper = upper.subspan(graph.m);
+    }
+  }
+  hnsw.enterpoint_node_ = graph.entry_node;
+  hnsw.maxlevel_ = static_cast<int>(graph.max_level);
+  return absl::OkStatus();
+}
+
+// `start` may be empty.
 absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
-                                 const HnswBuildOptions& options, const ParallelFor& parallel,
-                                 const CancelToken& cancel) {
+                                 const HnswBuildOptions& options, RepairedGraph start,
+                                 const ParallelFor& parallel, const CancelToken& cancel) {
   const size_t count = vectors.size();
   std::vector<uint8_t> levels = DrawLevels(count, options.m, options.seed);
+  std::vector<bool> present(count, false);
+  for (size_t node = 0; node < start.numbers.size(); ++node) {
+    levels[start.numbers[node]] = start.graph.levels[node];
+    present[start.numbers[node]] = true;
+  }
+  std::vector<uint32_t> missing;
+  missing.reserve(count - start.numbers.size());
+  for (uint32_t number = 0; number < count; ++number) {
+    if (!present[number]) missing.push_back(number);
+  }
+
   Space space(options.metric, options.dim);
   Hnsw hnsw(&space, count, options.m, options.ef_construction, options.seed);
   // Makes hnswlib's own draw come out as 0, which is what it takes where we force no level.
   hnsw.mult_ = 0.0;
   hnsw.label_lookup_.reserve(count);
+  const size_t loaded = start.numbers.size();
+  if (loaded > 0) AZ_RETURN_IF_ERROR(Load(hnsw, vectors, start));
+  start = RepairedGraph();
 
   Inserter inserter(hnsw, vectors, levels, cancel);
-  const size_t serial = std::min(count, kSerialNodes);
-  inserter.Insert(0, serial);
-  const size_t tasks = (count - serial + kNodesPerTask - 1) / kNodesPerTask;
+  const std::span<const uint32_t> rest(missing);
+  const size_t serial = std::min(rest.size(), kSerialNodes - std::min(kSerialNodes, loaded));
+  inserter.Insert(rest.first(serial));
+  const size_t tasks = (rest.size() - serial + kNodesPerTask - 1) / kNodesPerTask;
   if (tasks > 0 && inserter.status().ok()) {
     parallel(tasks, [&](size_t task) {
       const size_t first = serial + task * kNodesPerTask;
-      inserter.Insert(first, std::min(count, first + kNodesPerTask));
+      inserter.Insert(rest.subspan(first, std::min(kNodesPerTask, rest.size() - first)));
     });
   }
   AZ_RETURN_IF_ERROR(inserter.status());
   return Extractor(hnsw, options.m).Extract(std::move(levels));
+}
+
+absl::StatusOr<BuiltGraph> BuildFrom(std::span<const float* const> vectors,
+                                     const HnswBuildOptions& options, const GraphSeed* seed,
+                                     const ParallelFor& parallel, const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(CheckOptions(vectors.size(), options));
+  if (seed != nullptr && seed->graph->m() != options.m) {
+    return InvalidArgument("hnsw build: m is %d, but the graph to extend has %d", options.m,
+                           seed->graph->m());
+  }
+  try {
+    RepairedGraph start;
+    if (seed != nullptr) {
+      AZ_ASSIGN_OR_RETURN(start, RepairGraph(vectors, options.dim, KernelsFor(options.metric),
+                                             *seed, parallel, cancel));
+    }
+    if (vectors.empty()) {
+      BuiltGraph graph;
+      graph.m = options.m;
+      return graph;
+    }
+    return Build(vectors, options, std::move(start), parallel, cancel);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("hnsw build: out of memory for %d vectors", vectors.size());
+  } catch (const std::exception& error) {
+    // hnswlib answers a failed malloc of its arrays with a plain runtime_error.
+    return ResourceExhausted("hnsw build: %d vectors: %s", vectors.size(), error.what());
+  }
 }
 
 }  // namespace
@@ -211,20 +303,13 @@ absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
 absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,
                                      const HnswBuildOptions& options, const ParallelFor& parallel,
                                      const CancelToken& cancel) {
-  AZ_RETURN_IF_ERROR(CheckOptions(vectors.size(), options));
-  if (vectors.empty()) {
-    BuiltGraph graph;
-    graph.m = options.m;
-    return graph;
-  }
-  try {
-    return Build(vectors, options, parallel, cancel);
-  } catch (const std::bad_alloc&) {
-    return ResourceExhausted("hnsw build: out of memory for %d vectors", vectors.size());
-  } catch (const std::exception& error) {
-    // hnswlib answers a failed malloc of its arrays with a plain runtime_error.
-    return ResourceExhausted("hnsw build: %d vectors: %s", vectors.size(), error.what());
-  }
+  return BuildFrom(vectors, options, nullptr, parallel, cancel);
+}
+
+absl::StatusOr<BuiltGraph> ExtendHnsw(std::span<const float* const> vectors,
+                                      const HnswBuildOptions& options, const GraphSeed& seed,
+                                      const ParallelFor& parallel, const CancelToken& cancel) {
+  return BuildFrom(vectors, options, &seed, parallel, cancel);
 }
 
 }  // namespace azimuth::index

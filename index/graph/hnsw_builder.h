@@ -1,5 +1,5 @@
-// Builds HNSW graphs with hnswlib, and takes them out into a plain structure. The only place that
-// knows hnswlib.
+// Builds HNSW graphs with hnswlib, anew or out of a finished graph, and takes them out into a plain
+// structure. The only place that knows hnswlib.
 //
 // Source: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
 // Hierarchical Navigable Small World graphs", 2018, algorithms 1 to 4. Levels are drawn here, from
@@ -46,12 +46,31 @@ struct BuiltGraph {
   std::vector<uint32_t> upper_lists;
 };
 
+class FrozenGraph;
+
+// A finished graph over some of the vectors of a new one, and over others that are gone.
+struct GraphSeed {
+  static constexpr uint32_t kGone = UINT32_MAX;
+
+  const FrozenGraph* graph = nullptr;
+  // Of each node of the graph: its number among the vectors of the new one, or kGone.
+  std::span<const uint32_t> new_node;
+};
+
 // `vectors[i]` points at dim floats of node i (unit length for cosine), borrowed during the call.
-// hnswlib keeps a copy meanwhile: memory is about count x (4 dim + 8 m + 60) bytes.
+// hnswlib keeps a copy meanwhile: memory is about count x (4 dim + 16 m + 130) bytes.
 // Errors: DeadlineExceeded, Cancelled by `cancel` (asked between insertions); ResourceExhausted if
 // memory runs out; InvalidArgument for options out of range.
 absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,
                                      const HnswBuildOptions& options, const ParallelFor& parallel,
                                      const CancelToken& cancel);
+
+// The same, but takes over what is left of the graph of `seed`, mends it (graph_repair.h) and
+// inserts only the other vectors. REQUIRES: the Verify of that graph is OK, and its vectors are
+// those that new_node says, under the same metric. Errors also: InvalidArgument if the graph has
+// another m or new_node does not fit.
+absl::StatusOr<BuiltGraph> ExtendHnsw(std::span<const float* const> vectors,
+                                      const HnswBuildOptions& options, const GraphSeed& seed,
+                                      const ParallelFor& parallel, const CancelToken& cancel);
 
 }  // namespace azimuth::index

@@ -1,4 +1,4 @@
-// Graphs for tests, built by one thread and frozen.
+// Graphs for tests: built by one thread, checked, frozen.
 #pragma once
 
 #include "base/check.h"
@@ -8,6 +8,10 @@
 #include "tests/index/vectors.h"
 #include "tests/support/aligned_bytes.h"
 
+#include "gtest/gtest.h"
+
+#include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +27,44 @@ inline BuiltGraph BuildGraph(const Vectors& vectors, Metric metric = Metric::kL2
   auto graph = BuildHnsw(vectors.rows(), options, parallel, CancelToken());
   AZ_CHECK(graph.ok());
   return std::move(graph).value();
+}
+
+// Sizes fit together and every id is in range; a list names no node twice, and unused slots
+// come last and repeat the node.
+inline void ExpectWellFormed(const BuiltGraph& graph) {
+  const size_t degree = 2 * size_t{graph.m};
+  ASSERT_EQ(graph.levels.size(), graph.node_count);
+  ASSERT_EQ(graph.level0.size(), graph.node_count * degree);
+  ASSERT_LT(graph.entry_node, graph.node_count);
+  EXPECT_EQ(graph.levels[graph.entry_node], graph.max_level);
+  EXPECT_EQ(*std::max_element(graph.levels.begin(), graph.levels.end()), graph.max_level);
+  size_t lists = 0;
+  std::vector<uint32_t> upper;
+  for (uint32_t node = 0; node < graph.node_count; ++node) {
+    lists += graph.levels[node];
+    if (graph.levels[node] > 0) upper.push_back(node);
+    bool unused = false;
+    std::set<uint32_t> linked;
+    for (size_t slot = 0; slot < degree; ++slot) {
+      const uint32_t neighbor = graph.level0[node * degree + slot];
+      ASSERT_LT(neighbor, graph.node_count);
+      unused |= neighbor == node;
+      EXPECT_EQ(unused, neighbor == node) << "node " << node << " slot " << slot;
+      EXPECT_TRUE(unused || linked.insert(neighbor).second) << "node " << node << " twice";
+    }
+  }
+  EXPECT_EQ(graph.upper_nodes, upper);
+  ASSERT_EQ(graph.upper_lists.size(), lists * graph.m);
+  size_t list = 0;
+  for (const uint32_t node : graph.upper_nodes) {
+    for (uint32_t level = 1; level <= graph.levels[node]; ++level, ++list) {
+      for (size_t slot = 0; slot < graph.m; ++slot) {
+        const uint32_t neighbor = graph.upper_lists[list * graph.m + slot];
+        ASSERT_LT(neighbor, graph.node_count);
+        EXPECT_GE(graph.levels[neighbor], level);
+      }
+    }
+  }
 }
 
 // A graph that is ready for a walk, with all that a walk needs.

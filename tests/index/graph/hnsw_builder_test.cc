@@ -14,6 +14,7 @@ namespace {
 using azimuth::testing::StatusIs;
 using testing::BuildGraph;
 using testing::Clustered;
+using testing::ExpectWellFormed;
 using testing::FourThreads;
 using ::testing::HasSubstr;
 using testing::OneThread;
@@ -23,41 +24,6 @@ HnswBuildOptions OptionsFor(const Vectors& vectors) {
   HnswBuildOptions options;
   options.dim = static_cast<uint32_t>(vectors.dim);
   return options;
-}
-
-// Sizes fit together and every id is in range; unused slots come last and repeat the node.
-void ExpectWellFormed(const BuiltGraph& graph) {
-  const size_t degree = 2 * size_t{graph.m};
-  ASSERT_EQ(graph.levels.size(), graph.node_count);
-  ASSERT_EQ(graph.level0.size(), graph.node_count * degree);
-  ASSERT_LT(graph.entry_node, graph.node_count);
-  EXPECT_EQ(graph.levels[graph.entry_node], graph.max_level);
-  EXPECT_EQ(*std::max_element(graph.levels.begin(), graph.levels.end()), graph.max_level);
-  size_t lists = 0;
-  std::vector<uint32_t> upper;
-  for (uint32_t node = 0; node < graph.node_count; ++node) {
-    lists += graph.levels[node];
-    if (graph.levels[node] > 0) upper.push_back(node);
-    bool unused = false;
-    for (size_t slot = 0; slot < degree; ++slot) {
-      const uint32_t neighbor = graph.level0[node * degree + slot];
-      ASSERT_LT(neighbor, graph.node_count);
-      unused |= neighbor == node;
-      EXPECT_EQ(unused, neighbor == node) << "node " << node << " slot " << slot;
-    }
-  }
-  EXPECT_EQ(graph.upper_nodes, upper);
-  ASSERT_EQ(graph.upper_lists.size(), lists * graph.m);
-  size_t list = 0;
-  for (const uint32_t node : graph.upper_nodes) {
-    for (uint32_t level = 1; level <= graph.levels[node]; ++level, ++list) {
-      for (size_t slot = 0; slot < graph.m; ++slot) {
-        const uint32_t neighbor = graph.upper_lists[list * graph.m + slot];
-        ASSERT_LT(neighbor, graph.node_count);
-        EXPECT_GE(graph.levels[neighbor], level);
-      }
-    }
-  }
 }
 
 TEST(BuildHnsw, GivesAnEmptyGraphForNoVectors) {
