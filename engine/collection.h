@@ -17,6 +17,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,15 +25,24 @@
 
 namespace azimuth::engine {
 
+// Rows that a merge dropped. Their retirements are needed while readers use the list before it.
+struct ForgottenRows {
+  std::vector<RowId> rows;
+  // Set once no such reader is left.
+  std::shared_ptr<std::atomic<bool>> unused = std::make_shared<std::atomic<bool>>(false);
+};
+
 class Collection final {
  public:
+  // `since_seq`: the commit that made it. A truncation makes a new one of the same id and name.
   Collection(CollectionId collection_id, std::string collection_name, RowStoreId store,
-             Schema collection_schema, int64_t created)
+             Schema collection_schema, int64_t created, Seq since_seq)
       : id(collection_id),
         name(std::move(collection_name)),
         row_store(store),
         schema(std::move(collection_schema)),
         created_unix_us(created),
+        since(since_seq),
         segments_(std::make_unique<SegmentSet>().release()) {}
   ~Collection() { std::unique_ptr<const SegmentSet>(segments_.load()).reset(); }
   Collection(const Collection&) = delete;
@@ -44,12 +54,20 @@ class Collection final {
   const RowStoreId row_store;
   const Schema schema;
   const int64_t created_unix_us;
+  const Seq since;
 
   // Synchronise themselves.
   RetiredMap retired;
   std::atomic<bool> dropped{false};
-  std::atomic<uint64_t> live_rows{0};      // As of the last published commit.
-  std::atomic<int64_t> last_append_ms{0};  // Steady clock.
+  // Before a truncation: what readers at numbers below `since` still see. Null otherwise, and once
+  // there are no such readers.
+  std::atomic<const Collection*> before_truncation{nullptr};
+  std::atomic<uint64_t> live_rows{0};       // As of the last published commit.
+  std::atomic<uint64_t> unindexed_rows{0};  // In segments that have no file.
+  std::atomic<int64_t> last_append_ms{0};   // Of Clock::SteadyMillis.
+  // When the sweeper looks next, wall clock; lowered by writes of records that end.
+  std::atomic<int64_t> next_sweep_us{INT64_MAX};
+  std::atomic<bool> active{false};  // Stands in the list of maintenance.
 
   // The current list; valid while the caller is pinned, or is the commit leader.
   const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }
@@ -61,14 +79,17 @@ class Collection final {
   }
 
   // Touched by the commit leader only (and by recovery, before there is one).
+  std::deque<ForgottenRows> forgotten;      // Dropped by merges; in order of publication.
   RowId next_row{};                         // The id that the next row gets.
   std::shared_ptr<GrowingSegment> growing;  // Null until the first row; the last of segments().
 
   // Guarded by build_mu.
   Mutex build_mu;
+  CondVar build_done;                               // A build ended, well or not.
   bool building AZ_GUARDED_BY(build_mu) = false;    // A build of this collection runs or waits.
+  int optimizing AZ_GUARDED_BY(build_mu) = 0;       // Calls of Optimize that wait: merge it all.
   std::string index_error AZ_GUARDED_BY(build_mu);  // Of the last build, if it failed.
-  int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;  // Steady clock; after a failed build.
+  int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;  // SteadyMillis; after a failed build.
 
  private:
   std::atomic<const SegmentSet*> segments_;

@@ -2,15 +2,18 @@
 // share. Database owns one; nothing else makes one.
 //
 // Thread safety: each part says its own. Lock order: build_mu of a collection, then the queue's,
-// then that of the views.
+// then that of the views; active_mu is taken alone.
 #pragma once
 
 #include "base/mutex.h"
 #include "engine/collection.h"
 #include "engine/database.h"
+#include "engine/memory_budget.h"
 #include "engine/views.h"
 #include "engine/worker_pool.h"
+#include "engine/write/backpressure.h"
 #include "engine/write/commit_queue.h"
+#include "engine/write/request_memory.h"
 #include "index/graph/search.h"
 #include "storage/data_dir.h"
 #include "storage/store.h"
@@ -46,29 +49,50 @@ class ScratchPool final {
 };
 
 struct Core {
+  static constexpr int kWriteDelayMaxMs = 1000;  // By backpressure, of one batch.
+
   // `applied` is the position that the store is at.
   Core(DatabaseOptions database_options, storage::DataDir data_dir,
        std::unique_ptr<storage::Store> open_store, Seq applied)
       : options(std::move(database_options)),
         dir(std::move(data_dir)),
         store(std::move(open_store)),
+        memory(options.memory_bytes > 0 ? options.memory_bytes : MemoryBudget::DefaultTotal()),
         views(applied, store->TakeSnapshot()),
         queue(*store, views, applied),
+        // Workers that a caller makes do not run while a write waits.
+        backpressure(
+            memory,
+            {.rows_slow = options.unindexed_rows_slow,
+             .rows_max = options.unindexed_rows_max,
+             .delay_max = std::chrono::milliseconds(options.make_workers ? 0 : kWriteDelayMaxMs)}),
         collections_(std::make_unique<CollectionMap>().release()) {}
   ~Core() { std::unique_ptr<const CollectionMap>(collections_.load()).reset(); }
 
   const DatabaseOptions options;
   const storage::DataDir dir;
   const std::unique_ptr<storage::Store> store;
+  MemoryBudget memory;  // Before the views: what they keep alive counts in it.
   ViewRegistry views;
   CommitQueue queue;
+  Backpressure backpressure;
   ScratchPool scratch;
-  std::unique_ptr<WorkerPool> pool;  // Set before the first request; stopped before all else.
+  std::unique_ptr<Workers> workers;  // Set before the first request; stopped before all else.
   // Touched by the commit leader only (and by recovery).
   storage::NextIds next_ids;
+  RequestMemory requests;
   // Segment ids are taken by builds at any time, and written with the publishing commit.
   std::atomic<uint64_t> next_segment{1};
   std::atomic<bool> closing{false};
+
+  // Collections that maintenance must look at: they have growing rows that may become idle, closed
+  // segments, rows that will end. Each stands there once (Collection::active).
+  Mutex active_mu;
+  std::vector<std::shared_ptr<Collection>> active AZ_GUARDED_BY(active_mu);
+
+  storage::Files& files() const { return dir.files(); }
+  int64_t NowUnixMicros() const { return options.clock->NowUnixMicros(); }
+  int64_t SteadyMillis() const { return options.clock->SteadyMillis(); }
 
   // The current map; valid while the caller is pinned, or is the commit leader.
   const CollectionMap& collections() const { return *collections_.load(std::memory_order_seq_cst); }
@@ -78,13 +102,21 @@ struct Core {
     views.Retire([old] { std::unique_ptr<const CollectionMap>(old).reset(); });
   }
 
+  // All collections, kept alive by the result.
+  std::vector<std::shared_ptr<Collection>> AllCollections() const;
   // The collection, kept alive by the result. NotFound names it, and a name that is close.
   absl::StatusOr<std::shared_ptr<Collection>> FindCollection(std::string_view name) const;
-  // The same, borrowed while the caller stays pinned.
-  absl::StatusOr<Collection*> FindPinned(std::string_view name, const ViewRegistry::Pin& pin) const;
+  // The same as the pinned reader sees it, borrowed while it stays pinned.
+  absl::StatusOr<const Collection*> FindPinned(std::string_view name,
+                                               const ViewRegistry::Pin& pin) const;
 
  private:
   std::atomic<const CollectionMap*> collections_;
 };
+
+// A growing segment of `collection` for rows from `first` on, of as many rows as are scanned in
+// about half a millisecond.
+std::shared_ptr<GrowingSegment> MakeGrowingSegment(Core& core, const Collection& collection,
+                                                   RowId first);
 
 }  // namespace azimuth::engine

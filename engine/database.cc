@@ -1,20 +1,24 @@
 #include "engine/database.h"
 
+#include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
 #include "engine/core.h"
 #include "engine/limits.h"
+#include "engine/maintenance.h"
 #include "engine/query/matches.h"
 #include "engine/query/read.h"
 #include "engine/query/search.h"
 #include "engine/recover.h"
 #include "engine/segment/build_job.h"
 #include "engine/write/ddl_commit.h"
-#include "engine/write/record_commit.h"
+#include "engine/write/delete_commit.h"
+#include "engine/write/put_commit.h"
 #include "engine/write/validate.h"
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -23,38 +27,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{100};
 
-std::vector<std::shared_ptr<Collection>> AllCollections(const Core& core) {
-  const ViewRegistry::Pin pin = core.views.PinNow();
-  std::vector<std::shared_ptr<Collection>> all;
-  for (const auto& entry : core.collections()) all.push_back(entry.second);
-  return all;
-}
-
-// Closes growing segments that have been idle, and sees to builds that wait for a retry.
-void Tick(Core& core) {
-  core.views.Collect();  // What the last commit left, if a reader was in the way.
-  const int64_t now_ms = SteadyMillis();
-  for (const auto& collection : AllCollections(core)) {
-    bool close = false;
-    {
-      const ViewRegistry::Pin pin = core.views.PinNow();
-      for (const auto& segment : collection->segments().segments) {
-        close = segment->state() == SegmentState::kGrowing &&
-                segment->size() >= core.options.graph_rows_min;
-      }
-    }
-    if (close && now_ms - collection->last_append_ms.load() >= core.options.growing_idle_ms) {
-      CloseGrowingCommit commit(core, collection);
-      static_cast<void>(core.queue.Run(commit, CancelToken()));
-    } else if (HasWork(core, *collection)) {
-      ScheduleBuild(core, collection);
-    }
-  }
-}
-
 // Reads every segment file of a start once, in the background.
 void ScheduleVerification(Core& core) {
-  for (const auto& collection : AllCollections(core)) {
+  for (const auto& collection : core.AllCollections()) {
     std::vector<std::shared_ptr<Segment>> segments;
     {
       const ViewRegistry::Pin pin = core.views.PinNow();
@@ -62,30 +37,72 @@ void ScheduleVerification(Core& core) {
     }
     for (const auto& segment : segments) {
       if (segment->state() != SegmentState::kSealed) continue;
-      core.pool->Submit([&core, collection, segment] {
+      core.workers->Submit([&core, collection, segment] {
         if (!core.closing.load()) VerifyOrRepair(core, collection, segment);
       });
     }
   }
 }
 
+absl::Status CheckRequestId(const WriteOptions& options) {
+  if (options.request_id.size() <= kRequestIdBytesMax) return absl::OkStatus();
+  return InvalidArgument("request_id: %d bytes; at most %d are allowed", options.request_id.size(),
+                         kRequestIdBytesMax);
+}
+
+// Deletes chosen rows by kDeleteRowsMax at a time.
+absl::StatusOr<WriteResult> DeleteRows(Core& core, const std::shared_ptr<Collection>& target,
+                                       MatchingRows& matching, const WriteOptions& options,
+                                       int64_t now, const CancelToken& cancel) {
+  if (matching.keys.size() > kDeleteRowsMax && !options.request_id.empty()) {
+    return InvalidArgument(
+        "request_id: %d records match, and one atomic delete takes %d at most; repeat it without: "
+        "what is gone is not deleted twice",
+        matching.keys.size(), kDeleteRowsMax);
+  }
+  WriteResult result;
+  result.commits = 0;
+  size_t first = 0;
+  do {
+    const size_t count = std::min(kDeleteRowsMax, matching.keys.size() - first);
+    const auto keys =
+        std::make_move_iterator(matching.keys.begin()) + static_cast<std::ptrdiff_t>(first);
+    const auto rows = matching.rows.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto step = static_cast<std::ptrdiff_t>(count);
+    DeleteCommit commit(core, target, {keys, keys + step}, {rows, rows + step},
+                        DeleteCommit::Which::kLive, options, now);
+    AZ_ASSIGN_OR_RETURN(result.as_of, core.queue.Run(commit, cancel));
+    if (commit.result().repeated) return commit.result();
+    result.deleted += commit.result().deleted;
+    ++result.commits;
+    first += count;
+  } while (first < matching.keys.size());
+  return result;
+}
+
 }  // namespace
 
 struct Database::Rep {
   std::unique_ptr<Core> core;
-  std::unique_ptr<Ticker> ticker;
 
   void Stop() {
     core->closing.store(true);
-    ticker.reset();
-    core->pool->Stop();
+    core->workers->Stop();
+  }
+
+  // Runs a write of records. `as_of` is that of this commit, or of the first if it is repeated.
+  absl::StatusOr<WriteResult> Run(RecordCommit& commit, const CancelToken& cancel) {
+    AZ_ASSIGN_OR_RETURN(const Seq seq, core->queue.Run(commit, cancel));
+    WriteResult result = commit.result();
+    if (!result.repeated) result.as_of = seq;
+    return result;
   }
 };
 
 Database::Database(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 
 Database::~Database() {
-  if (rep_->ticker != nullptr) rep_->Stop();
+  rep_->Stop();
 }
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& options) {
@@ -96,10 +113,11 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
   AZ_ASSIGN_OR_RETURN(rep->core, Recover(options));
   Core& core = *rep->core;
   const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  core.pool =
-      std::make_unique<WorkerPool>(options.build_threads > 0 ? options.build_threads : cores);
+  const int threads = options.build_threads > 0 ? options.build_threads : cores;
+  core.workers =
+      options.make_workers ? options.make_workers(threads) : std::make_unique<WorkerPool>(threads);
   ScheduleVerification(core);
-  rep->ticker = std::make_unique<Ticker>(kTickInterval, [&core] { Tick(core); });
+  core.workers->Repeat(kTickInterval, [&core] { RunMaintenance(core); });
   return std::unique_ptr<Database>(new Database(std::move(rep)));
 }
 
@@ -135,7 +153,7 @@ absl::StatusOr<CollectionInfo> Database::DescribeCollection(std::string_view nam
 
 std::vector<CollectionSummary> Database::ListCollections() const {
   std::vector<CollectionSummary> summaries;
-  for (const auto& collection : AllCollections(*rep_->core)) {
+  for (const auto& collection : rep_->core->AllCollections()) {
     summaries.push_back({collection->id, collection->name, collection->live_rows.load()});
   }
   std::sort(summaries.begin(), summaries.end(),
@@ -146,13 +164,14 @@ std::vector<CollectionSummary> Database::ListCollections() const {
 absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const {
   Core& core = *rep_->core;
   const ViewRegistry::Pin pin = core.views.PinNow();
-  AZ_ASSIGN_OR_RETURN(Collection * collection, core.FindPinned(name, pin));
+  AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, pin));
   CollectionStats stats;
   stats.as_of = pin.seq();
   AZ_ASSIGN_OR_RETURN(RequestFilter all, RequestFilter::Compile(collection->schema, "", {}));
   for (const auto& segment : collection->segments().segments) {
-    AZ_ASSIGN_OR_RETURN(const Matches visible,
-                        all.Match(*segment, pin.seq(), collection->retired, CancelToken()));
+    AZ_ASSIGN_OR_RETURN(
+        const Matches visible,
+        all.Match(*segment, {pin.seq(), core.NowUnixMicros()}, collection->retired, CancelToken()));
     stats.row_count += visible.count;
     const bool waits = segment->state() == SegmentState::kBuilding ||
                        (segment->state() == SegmentState::kGrowing &&
@@ -162,35 +181,84 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
                               segment->retired_count(), segment->file_bytes(),
                               segment->memory_bytes()});
   }
-  MutexLock lock(collection->build_mu);
-  stats.index_error = collection->index_error;
+  AZ_ASSIGN_OR_RETURN(const auto shared, core.FindCollection(name));
+  MutexLock lock(shared->build_mu);
+  stats.index_error = shared->index_error;
   return stats;
+}
+
+absl::StatusOr<TruncateResult> Database::TruncateCollection(std::string_view name,
+                                                            const CancelToken& cancel) {
+  if (absl::Status status = CheckCollectionName(name); !status.ok()) {
+    return AtPlace("collection", status);
+  }
+  TruncateCommit commit(*rep_->core, std::string(name));
+  AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
+  return TruncateResult{commit.removed(), seq};
+}
+
+absl::Status Database::Optimize(std::string_view name,
+                                const std::function<absl::Status(const OptimizeProgress&)>& report,
+                                const CancelToken& cancel) {
+  return engine::Optimize(*rep_->core, name, report, cancel);
 }
 
 absl::StatusOr<WriteResult> Database::Insert(std::string_view collection,
                                              std::vector<RecordInput> records,
-                                             const CancelToken& cancel) {
-  AZ_ASSIGN_OR_RETURN(auto target, rep_->core->FindCollection(collection));
-  AZ_ASSIGN_OR_RETURN(auto checked,
-                      CheckRecords(target->schema, std::move(records), DuplicateKeys::kRefuse));
-  PutCommit commit(*rep_->core, std::move(target), std::move(checked), PutMode::kInsert);
-  AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
-  return WriteResult{.inserted = commit.inserted(), .as_of = seq};
+                                             const CancelToken& cancel,
+                                             const WriteOptions& options) {
+  return Put(collection, std::move(records), /*insert=*/true, cancel, options);
 }
 
 absl::StatusOr<WriteResult> Database::Upsert(std::string_view collection,
                                              std::vector<RecordInput> records,
-                                             const CancelToken& cancel) {
-  AZ_ASSIGN_OR_RETURN(auto target, rep_->core->FindCollection(collection));
+                                             const CancelToken& cancel,
+                                             const WriteOptions& options) {
+  return Put(collection, std::move(records), /*insert=*/false, cancel, options);
+}
+
+absl::StatusOr<WriteResult> Database::Put(std::string_view collection,
+                                          std::vector<RecordInput> records, bool insert,
+                                          const CancelToken& cancel, const WriteOptions& options) {
+  Core& core = *rep_->core;
+  const int64_t now = core.NowUnixMicros();
+  AZ_RETURN_IF_ERROR(CheckRequestId(options));
+  AZ_ASSIGN_OR_RETURN(auto target, core.FindCollection(collection));
+  AZ_ASSIGN_OR_RETURN(auto checked, CheckRecords(target->schema, std::move(records),
+                                                 {.duplicates = insert ? DuplicateKeys::kRefuse
+                                                                       : DuplicateKeys::kLastWins,
+                                                  .now_unix_us = now}));
+  PutCommit commit(core, target, std::move(checked), insert ? PutMode::kInsert : PutMode::kUpsert,
+                   options, now);
+  AZ_ASSIGN_OR_RETURN(
+      const auto admission,
+      core.backpressure.Admit(target->name, target->unindexed_rows, commit.byte_size(), cancel));
+  return rep_->Run(commit, cancel);
+}
+
+absl::StatusOr<WriteResult> Database::Update(std::string_view collection,
+                                             std::vector<RecordInput> records, MissingKeys missing,
+                                             const CancelToken& cancel,
+                                             const WriteOptions& options) {
+  Core& core = *rep_->core;
+  const int64_t now = core.NowUnixMicros();
+  AZ_RETURN_IF_ERROR(CheckRequestId(options));
+  AZ_ASSIGN_OR_RETURN(auto target, core.FindCollection(collection));
   AZ_ASSIGN_OR_RETURN(auto checked,
-                      CheckRecords(target->schema, std::move(records), DuplicateKeys::kLastWins));
-  PutCommit commit(*rep_->core, std::move(target), std::move(checked), PutMode::kUpsert);
-  AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
-  return WriteResult{.inserted = commit.inserted(), .replaced = commit.replaced(), .as_of = seq};
+                      CheckRecords(target->schema, std::move(records),
+                                   {.form = RecordForm::kPartial, .now_unix_us = now}));
+  UpdateCommit commit(core, target, std::move(checked), missing, options, now);
+  AZ_RETURN_IF_ERROR(commit.Prefetch());
+  AZ_ASSIGN_OR_RETURN(
+      const auto admission,
+      core.backpressure.Admit(target->name, target->unindexed_rows, commit.byte_size(), cancel));
+  return rep_->Run(commit, cancel);
 }
 
 absl::StatusOr<WriteResult> Database::DeleteKeys(std::string_view collection, std::vector<Key> keys,
-                                                 const CancelToken& cancel) {
+                                                 const CancelToken& cancel,
+                                                 const WriteOptions& options) {
+  AZ_RETURN_IF_ERROR(CheckRequestId(options));
   AZ_ASSIGN_OR_RETURN(auto target, rep_->core->FindCollection(collection));
   if (keys.empty() || keys.size() > kBatchRecordsMax) {
     return InvalidArgument("keys: %d keys; allowed are 1 to %d", keys.size(), kBatchRecordsMax);
@@ -198,15 +266,18 @@ absl::StatusOr<WriteResult> Database::DeleteKeys(std::string_view collection, st
   for (size_t i = 0; i < keys.size(); ++i) {
     AZ_RETURN_IF_ERROR(CheckKey(target->schema, keys[i], absl::StrFormat("keys[%d]", i)));
   }
-  DeleteCommit commit(std::move(target), std::move(keys), {});
-  AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
-  return WriteResult{.deleted = commit.deleted(), .as_of = seq};
+  DeleteCommit commit(*rep_->core, std::move(target), std::move(keys), {},
+                      DeleteCommit::Which::kLive, options, rep_->core->NowUnixMicros());
+  return rep_->Run(commit, cancel);
 }
 
 absl::StatusOr<WriteResult> Database::DeleteMatching(std::string_view collection,
                                                      const FilterText& filter, bool all,
-                                                     const CancelToken& cancel) {
-  AZ_ASSIGN_OR_RETURN(auto target, rep_->core->FindCollection(collection));
+                                                     const CancelToken& cancel,
+                                                     const WriteOptions& options, bool dry_run) {
+  Core& core = *rep_->core;
+  AZ_RETURN_IF_ERROR(CheckRequestId(options));
+  AZ_ASSIGN_OR_RETURN(auto target, core.FindCollection(collection));
   const bool blank = filter.text.find_first_not_of(" \t\r\n") == std::string::npos;
   if (blank && !all) {
     return absl::InvalidArgumentError(
@@ -215,35 +286,41 @@ absl::StatusOr<WriteResult> Database::DeleteMatching(std::string_view collection
   if (!blank && all) {
     return absl::InvalidArgumentError("filter: must be unset together with delete_all");
   }
+  if (options.if_version.has_value()) {
+    return absl::InvalidArgumentError("if_version: allowed with keys only, not with a filter");
+  }
   AZ_RETURN_IF_ERROR(cancel.Check());
-  AZ_ASSIGN_OR_RETURN(MatchingRows matching, FindMatching(*rep_->core, *target, filter, cancel));
-  DeleteCommit commit(std::move(target), std::move(matching.keys), std::move(matching.rows));
-  AZ_ASSIGN_OR_RETURN(const Seq seq, rep_->core->queue.Run(commit, cancel));
-  return WriteResult{.deleted = commit.deleted(), .as_of = seq};
+  const int64_t now = core.NowUnixMicros();
+  AZ_ASSIGN_OR_RETURN(MatchingRows matching, FindMatching(core, *target, filter, now, cancel));
+  AZ_FAILPOINT(kDeleteAfterChoose);
+  if (dry_run) return WriteResult{.deleted = matching.keys.size(), .as_of = matching.as_of};
+  return DeleteRows(core, target, matching, options, now, cancel);
 }
 
 absl::StatusOr<GetResult> Database::Get(std::string_view collection, std::span<const Key> keys,
-                                        const Projection& projection,
-                                        const CancelToken& cancel) const {
-  return engine::Get(*rep_->core, collection, keys, projection, cancel);
+                                        const Projection& projection, const CancelToken& cancel,
+                                        const ReadOptions& options) const {
+  return engine::Get(*rep_->core, collection, keys, projection, options, cancel);
 }
 
 absl::StatusOr<QueryResult> Database::Query(std::string_view collection, const FilterText& filter,
                                             uint32_t limit, const Projection& projection,
-                                            const CancelToken& cancel) const {
-  return engine::Query(*rep_->core, collection, filter, limit, projection, cancel);
+                                            const CancelToken& cancel,
+                                            const ReadOptions& options) const {
+  return engine::Query(*rep_->core, collection, filter, limit, projection, options, cancel);
 }
 
 absl::StatusOr<CountResult> Database::Count(std::string_view collection, const FilterText& filter,
-                                            const CancelToken& cancel) const {
-  return engine::Count(*rep_->core, collection, filter, cancel);
+                                            const CancelToken& cancel,
+                                            const ReadOptions& options) const {
+  return engine::Count(*rep_->core, collection, filter, options, cancel);
 }
 
 absl::StatusOr<SearchResult> Database::Search(std::string_view collection,
                                               std::span<const float> queries,
-                                              const SearchSpec& spec,
-                                              const CancelToken& cancel) const {
-  return engine::Search(*rep_->core, collection, queries, spec, cancel);
+                                              const SearchSpec& spec, const CancelToken& cancel,
+                                              const ReadOptions& options) const {
+  return engine::Search(*rep_->core, collection, queries, spec, options, cancel);
 }
 
 absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,
@@ -251,6 +328,23 @@ absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,
   AZ_ASSIGN_OR_RETURN(const auto target, rep_->core->FindCollection(collection));
   AZ_ASSIGN_OR_RETURN(const VectorFieldDef* field, ChooseVectorField(target->schema, vector_field));
   return field->dim;
+}
+
+DatabaseInfo Database::GetInfo() const {
+  const Core& core = *rep_->core;
+  DatabaseInfo info;
+  info.memory = {.budget_bytes = core.memory.total(),
+                 .rocks_bytes = core.memory.used(MemoryPart::kRocks),
+                 .growing_bytes = core.memory.used(MemoryPart::kGrowing),
+                 .build_bytes = core.memory.used(MemoryPart::kBuild),
+                 .scratch_bytes = core.memory.used(MemoryPart::kScratch)};
+  for (const auto& collection : core.AllCollections()) {
+    info.unindexed_rows += collection->unindexed_rows.load(std::memory_order_relaxed);
+  }
+  info.commits_waiting = core.queue.depth();
+  info.incarnation = core.dir.incarnation();
+  info.as_of = core.views.published();
+  return info;
 }
 
 bool Database::writable() const {

@@ -19,17 +19,30 @@
 #include "absl/status/statusor.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+namespace azimuth::storage {
+class Files;
+}  // namespace azimuth::storage
+
 namespace azimuth::engine {
+
+class Workers;
 
 struct DatabaseOptions {
   std::string data_dir;
+  // The seams: what the engine needs of the world. Defaults: the system's clock and files, random
+  // numbers of the system, threads of our own. Each must outlive the database.
   const Clock* clock = &Clock::System();
+  storage::Files* files = nullptr;
+  std::function<uint64_t()> random = {};
+  std::function<std::unique_ptr<Workers>(int threads)> make_workers = {};
   // Rows that a growing segment takes before it is closed and built.
   uint32_t growing_rows_max = 8192;
   // A growing segment of at least this many rows is closed when no write came for growing_idle_ms;
@@ -40,6 +53,13 @@ struct DatabaseOptions {
   // A segment file is not merged into one of more rows than this.
   uint64_t segment_rows_max = uint64_t{4} << 20;
   int build_threads = 0;  // 0: as many as there are cores.
+  // One budget for memtables, block cache, growing rows, builds and scratch. 0: three fifths of the
+  // machine's memory (or of its control group's).
+  uint64_t memory_bytes = 0;
+  // Rows of a collection that wait for a segment file: writes are slowed down past the first number
+  // and refused past the second.
+  uint64_t unindexed_rows_slow = uint64_t{1} << 20;
+  uint64_t unindexed_rows_max = uint64_t{4} << 20;
   uint64_t block_cache_bytes = uint64_t{256} << 20;
   uint64_t write_buffer_bytes = uint64_t{64} << 20;
 };
@@ -68,6 +88,11 @@ struct CollectionSummary {
   uint64_t row_count = 0;
 };
 
+struct TruncateResult {
+  uint64_t removed = 0;  // Records that there were.
+  Seq as_of{};
+};
+
 enum class SegmentState : uint8_t { kGrowing, kBuilding, kSealed };
 
 struct SegmentStats {
@@ -85,6 +110,51 @@ struct CollectionStats {
   std::vector<SegmentStats> segments;
   Seq as_of{};
   std::string index_error;  // Of the last background build, if it failed.
+};
+
+// What Optimize has come to.
+struct OptimizeProgress {
+  uint32_t segments = 0;      // Of the collection now.
+  uint64_t rows_waiting = 0;  // Rows in segments that are still to be built or merged.
+  uint64_t rows = 0;          // Rows in all segments.
+  bool done = false;          // The last report.
+  std::string error;          // Of the last build, if it failed; it is tried again.
+  Seq as_of{};
+};
+
+// Conditions and identity of a write.
+struct WriteOptions {
+  // A retry with the same id and the same digest gets the first reply again instead of a second
+  // write, for ten minutes (kRequestMemory). Empty: none. At most kRequestIdBytesMax.
+  std::string request_id = {};
+  // Of the request's content: stable, at most 64 bytes.
+  std::string request_digest = {};
+  // Every record of the batch must be at this version now (zero: must not exist), else Aborted.
+  std::optional<Seq> if_version = {};
+};
+
+struct ReadOptions {
+  // The read waits until the store has come to this number, up to its deadline (kMinSeqWaitMs
+  // without one); then DeadlineExceeded.
+  Seq min_seq{};
+};
+
+enum class MissingKeys { kRefuse, kSkip };
+
+// What the server says of itself.
+struct MemoryInfo {
+  uint64_t budget_bytes = 0;
+  uint64_t rocks_bytes = 0;    // Block cache and memtables: their bound, not their use.
+  uint64_t growing_bytes = 0;  // Rows without a segment file.
+  uint64_t build_bytes = 0;    // What running builds have reserved.
+  uint64_t scratch_bytes = 0;
+};
+struct DatabaseInfo {
+  MemoryInfo memory;
+  uint64_t unindexed_rows = 0;
+  uint64_t commits_waiting = 0;  // In the queue, those that run included.
+  uint64_t incarnation = 0;
+  Seq as_of{};
 };
 
 class Database final {
@@ -105,34 +175,67 @@ class Database final {
   std::vector<CollectionSummary> ListCollections() const;  // In order of name.
   absl::StatusOr<CollectionStats> GetStats(std::string_view name) const;
 
+  // Removes all records at once; the collection stays, with its id.
+  absl::StatusOr<TruncateResult> TruncateCollection(std::string_view name,
+                                                    const CancelToken& cancel);
+  // Closes the growing segment, builds and merges until there are as few segments as
+  // segment_rows_max allows. Calls `report` about ten times a second, and a last time with `done`;
+  // an error of `report` ends the wait (the work goes on). Writes may go on meanwhile: rows that
+  // come after the call may be left in a growing segment.
+  absl::Status Optimize(std::string_view name,
+                        const std::function<absl::Status(const OptimizeProgress&)>& report,
+                        const CancelToken& cancel);
+
+  // Writes. Common errors: Aborted (if_version; names the record and the version that it has),
+  // ResourceExhausted (more rows wait for their index, or more memory is in use, than is allowed:
+  // retry later; deletes are never refused for it), InvalidArgument (a request_id that came with
+  // another digest). A record whose time has passed (expires_at) is absent for all of them.
+
   // AlreadyExists names the first key that exists; InvalidArgument a key that comes twice.
   absl::StatusOr<WriteResult> Insert(std::string_view collection, std::vector<RecordInput> records,
-                                     const CancelToken& cancel);
+                                     const CancelToken& cancel, const WriteOptions& options = {});
   // Of a key that comes twice the last record wins.
   absl::StatusOr<WriteResult> Upsert(std::string_view collection, std::vector<RecordInput> records,
-                                     const CancelToken& cancel);
+                                     const CancelToken& cancel, const WriteOptions& options = {});
+  // Changes the fields and vectors that are given and keeps all others, and the expiry unless it is
+  // given. NotFound names the first key without a record (unless they are skipped),
+  // InvalidArgument a key that comes twice.
+  absl::StatusOr<WriteResult> Update(std::string_view collection, std::vector<RecordInput> records,
+                                     MissingKeys missing, const CancelToken& cancel,
+                                     const WriteOptions& options = {});
   // Keys without a record are no error.
   absl::StatusOr<WriteResult> DeleteKeys(std::string_view collection, std::vector<Key> keys,
-                                         const CancelToken& cancel);
+                                         const CancelToken& cancel,
+                                         const WriteOptions& options = {});
   // Chooses rows at one sequence number; rows that were replaced or deleted before the commit are
-  // left alone. An empty filter is InvalidArgument unless `all`, which takes no filter.
+  // left alone. An empty filter is InvalidArgument unless `all`, which takes no filter. Atomic up
+  // to kDeleteRowsMax rows; more are deleted in several commits (WriteResult::commits). With
+  // `dry_run` nothing is deleted: the result says how many rows would be. if_version is refused.
   absl::StatusOr<WriteResult> DeleteMatching(std::string_view collection, const FilterText& filter,
-                                             bool all, const CancelToken& cancel);
+                                             bool all, const CancelToken& cancel,
+                                             const WriteOptions& options = {},
+                                             bool dry_run = false);
 
   absl::StatusOr<GetResult> Get(std::string_view collection, std::span<const Key> keys,
-                                const Projection& projection, const CancelToken& cancel) const;
+                                const Projection& projection, const CancelToken& cancel,
+                                const ReadOptions& options = {}) const;
   absl::StatusOr<QueryResult> Query(std::string_view collection, const FilterText& filter,
                                     uint32_t limit, const Projection& projection,
-                                    const CancelToken& cancel) const;
+                                    const CancelToken& cancel,
+                                    const ReadOptions& options = {}) const;
   absl::StatusOr<CountResult> Count(std::string_view collection, const FilterText& filter,
-                                    const CancelToken& cancel) const;
+                                    const CancelToken& cancel,
+                                    const ReadOptions& options = {}) const;
   // `queries` holds one or more vectors of the field's dimension, one after the other; all are
   // answered at one sequence number.
   absl::StatusOr<SearchResult> Search(std::string_view collection, std::span<const float> queries,
-                                      const SearchSpec& spec, const CancelToken& cancel) const;
+                                      const SearchSpec& spec, const CancelToken& cancel,
+                                      const ReadOptions& options = {}) const;
   // How many floats one query of that field has; for callers that must cut a block of queries.
   absl::StatusOr<uint32_t> QueryDimension(std::string_view collection,
                                           std::string_view vector_field) const;
+
+  DatabaseInfo GetInfo() const;
 
   // False once a failed sync made the store read-only: the process should drain and exit.
   bool writable() const;
@@ -143,6 +246,9 @@ class Database final {
  private:
   struct Rep;
   explicit Database(std::unique_ptr<Rep> rep);
+  absl::StatusOr<WriteResult> Put(std::string_view collection, std::vector<RecordInput> records,
+                                  bool insert, const CancelToken& cancel,
+                                  const WriteOptions& options);
   std::unique_ptr<Rep> rep_;
 };
 

@@ -28,5 +28,12 @@ inline constexpr uint32_t kGraphMMax = 128;
 inline constexpr uint32_t kEfConstructionMin = 8;
 inline constexpr uint32_t kEfConstructionMax = 4096;
 inline constexpr size_t kCollectionsMax = 65536;
+inline constexpr size_t kDeleteRowsMax = 100000;  // Of one commit of a delete by filter.
+inline constexpr size_t kRequestIdBytesMax = 128;
+// How long a request_id is remembered, and how many of them at most: the oldest go first.
+inline constexpr int64_t kRequestMemoryMicros = int64_t{600} * 1000 * 1000;
+inline constexpr size_t kRequestsMax = 100000;
+inline constexpr int64_t kMinSeqWaitMs = 10000;  // Of a read without a deadline.
+inline constexpr int64_t kTtlSecondsMax = int64_t{100} * 366 * 86400;
 
 }  // namespace azimuth::engine

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,12 +34,18 @@ struct RecordInput {
   Key key;
   std::vector<FieldInput> fields;
   std::vector<VectorInput> vectors;
+  // When the record ends; 0 for never. Not given: by the collection's ttl (a new record), as it was
+  // (an update).
+  std::optional<int64_t> expires_at_unix_us = {};
+  // The version that the record must have now; zero: it must not exist.
+  std::optional<Seq> if_version = {};
 };
 
 // One record read.
 struct RecordOutput {
   Key key;
-  Seq version{};  // The sequence number that wrote it.
+  Seq version{};                   // The sequence number that wrote it.
+  int64_t expires_at_unix_us = 0;  // 0: never.
   ValueMap fields;
   std::map<std::string, std::vector<float>> vectors;  // Only those asked for and present.
 };

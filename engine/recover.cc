@@ -3,6 +3,7 @@
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
+#include "engine/maintenance.h"
 #include "engine/segment/build_job.h"
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/sealed.h"
@@ -31,7 +32,7 @@ void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
   const std::string from = core.dir.segment_path(id);
   const std::string to = absl::StrFormat("%s/%d.%d", core.dir.quarantine_path(), Raw(id),
                                          core.options.clock->NowUnixMicros());
-  const absl::Status status = storage::RenameFile(from, to);
+  const absl::Status status = storage::RenameFile(from, to, core.files());
   if (!status.ok() && status.code() != absl::StatusCode::kNotFound) {
     LogWarning("could not set it aside: %s", std::string(status.message()));
   }
@@ -90,8 +91,7 @@ class RowLoader final {
         segments_.back()->Close(row);
         next_first_ = row;
       }
-      segments_.push_back(std::make_shared<GrowingSegment>(collection_.schema, next_first_,
-                                                           core_.options.growing_rows_max));
+      segments_.push_back(MakeGrowingSegment(core_, collection_, next_first_));
     }
     return *segments_.back();
   }
@@ -118,7 +118,8 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
   std::vector<std::shared_ptr<Segment>> segments;
   for (const storage::SegmentEntry& entry : entries) {
     const std::string path = core.dir.segment_path(entry.id);
-    auto sealed = SealedSegment::Open(path, collection.schema, entry, core.dir.incarnation());
+    auto sealed =
+        SealedSegment::Open(path, collection.schema, entry, core.dir.incarnation(), core.files());
     if (sealed.ok()) {
       known_files.insert(path);
       segments.push_back(*std::move(sealed));
@@ -157,14 +158,20 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     covered_to = segment->rows().end;
   }
   AZ_RETURN_IF_ERROR(load_up_to(collection.next_row, true));
-  for (const auto& segment : set.segments) MarkRetiredRows(collection.retired, *segment);
+  for (const auto& segment : set.segments) {
+    MarkRetiredRows(collection.retired, *segment);
+    if (segment->state() != SegmentState::kSealed) collection.unindexed_rows += segment->size();
+    collection.next_sweep_us =
+        std::min(collection.next_sweep_us.load(), segment->earliest_expiry());
+  }
   collection.SetSegments(std::move(set), core.views);
   return absl::OkStatus();
 }
 
 // Files under segments/ that no catalog names are left over from builds that never were published.
 absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_files) {
-  AZ_ASSIGN_OR_RETURN(const auto names, storage::ListDirectory(core.dir.segments_path()));
+  AZ_ASSIGN_OR_RETURN(const auto names,
+                      storage::ListDirectory(core.dir.segments_path(), core.files()));
   for (const std::string& name : names) {
     const std::string path = core.dir.segments_path() + "/" + name;
     if (known_files.contains(path)) continue;
@@ -173,24 +180,42 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
       continue;
     }
     LogInfo("removing %s, which no catalog names", path);
-    AZ_RETURN_IF_ERROR(storage::RemoveFile(path));
+    AZ_RETURN_IF_ERROR(storage::RemoveFile(path, core.files()));
   }
   return absl::OkStatus();
+}
+
+// In order of arrival, as they were added.
+absl::Status RecoverRequests(Core& core) {
+  AZ_ASSIGN_OR_RETURN(auto requests, core.store->ListRequests());
+  std::sort(requests.begin(), requests.end(),
+            [](const auto& a, const auto& b) { return a.at_unix_us < b.at_unix_us; });
+  for (storage::RequestEntry& request : requests) core.requests.Add(std::move(request));
+  return absl::OkStatus();
+}
+
+storage::Files& FilesOf(const DatabaseOptions& options) {
+  return options.files != nullptr ? *options.files : storage::Files::Posix();
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
-  AZ_ASSIGN_OR_RETURN(storage::DataDir dir, storage::DataDir::Open(options.data_dir));
+  AZ_ASSIGN_OR_RETURN(storage::DataDir dir,
+                      storage::DataDir::Open(options.data_dir, FilesOf(options), options.random));
   storage::StoreOptions store_options;
   store_options.block_cache_bytes = options.block_cache_bytes;
   store_options.write_buffer_bytes = options.write_buffer_bytes;
+  store_options.files = &dir.files();
   AZ_ASSIGN_OR_RETURN(auto store, storage::Store::Open(dir.rocks_path(), store_options));
   AZ_FAILPOINT(kRecoverAfterOpen);
   AZ_ASSIGN_OR_RETURN(const Seq applied, store->GetAppliedSeq());
   auto core = std::make_unique<Core>(options, std::move(dir), std::move(store), applied);
   AZ_ASSIGN_OR_RETURN(core->next_ids, core->store->GetNextIds());
   core->next_segment.store(Raw(core->next_ids.segment));
+  core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.block_cache_bytes +
+                                                            4 * store_options.write_buffer_bytes));
+  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
 
   AZ_ASSIGN_OR_RETURN(const auto collections, core->store->ListCollections());
   AZ_ASSIGN_OR_RETURN(const auto segments, core->store->ListSegments());
@@ -200,10 +225,11 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   std::set<std::string> known_files;
   for (const storage::CollectionEntry& entry : collections) {
     AZ_ASSIGN_OR_RETURN(Schema schema, DecodeSchema(entry.definition));
-    auto collection = std::make_shared<Collection>(entry.id, entry.name, entry.row_store,
-                                                   std::move(schema), entry.created_unix_us);
+    auto collection = std::make_shared<Collection>(
+        entry.id, entry.name, entry.row_store, std::move(schema), entry.created_unix_us, kSeqZero);
     AZ_RETURN_IF_ERROR(
         RecoverCollection(*core, *collection, by_store[entry.row_store], known_files));
+    NoteActive(*core, collection, INT64_MAX);
     map[entry.name] = std::move(collection);
   }
   core->SetCollections(std::move(map));

@@ -18,7 +18,7 @@ namespace azimuth::engine {
 namespace {
 
 // The version that EncodeSchema writes and DecodeSchema reads.
-constexpr uint16_t kFormatVersion = 1;
+constexpr uint16_t kFormatVersion = 2;
 
 bool IsLetter(char c) {
   return absl::ascii_isalpha(static_cast<unsigned char>(c)) || c == '_';
@@ -304,6 +304,10 @@ absl::Status ValidateSchema(const Schema& schema) {
     return InvalidArgument("schema.key_type: %d is none of the key types int64, string",
                            static_cast<int>(schema.key_type));
   }
+  if (schema.ttl_seconds < 0 || schema.ttl_seconds > kTtlSecondsMax) {
+    return InvalidArgument("schema.ttl_seconds: %d; allowed are 0 (for ever) to %d",
+                           schema.ttl_seconds, kTtlSecondsMax);
+  }
   if (schema.fields.size() > kFieldsMax) {
     return InvalidArgument("schema.fields: %d fields; at most %d are allowed", schema.fields.size(),
                            kFieldsMax);
@@ -338,8 +342,8 @@ void NumberFields(Schema& schema) {
 }
 
 bool SameDefinition(const Schema& a, const Schema& b) {
-  return a.key_type == b.key_type && a.dynamic == b.dynamic && SameDefs(a.fields, b.fields) &&
-         SameDefs(a.vectors, b.vectors);
+  return a.key_type == b.key_type && a.dynamic == b.dynamic && a.ttl_seconds == b.ttl_seconds &&
+         SameDefs(a.fields, b.fields) && SameDefs(a.vectors, b.vectors);
 }
 
 std::string EncodeSchema(const Schema& schema) {
@@ -368,6 +372,7 @@ std::string EncodeSchema(const Schema& schema) {
     PutLittle(out, vector.index.ef_construction);
     PutLittle(out, static_cast<uint8_t>(vector.index.quantization));
   }
+  PutLittle(out, schema.ttl_seconds);
   return out;
 }
 
@@ -375,9 +380,10 @@ absl::StatusOr<Schema> DecodeSchema(std::string_view bytes) {
   ByteReader reader(bytes);
   uint16_t version = 0;
   if (!reader.Little(version)) return Malformed("truncated before its version");
-  if (version != kFormatVersion) {
-    return FailedPrecondition("collection definition has format version %d; this server reads %d",
-                              version, kFormatVersion);
+  if (version < 1 || version > kFormatVersion) {
+    return FailedPrecondition(
+        "collection definition has format version %d; this server reads 1 to %d", version,
+        kFormatVersion);
   }
   Schema schema;
   uint32_t count = 0;
@@ -395,6 +401,8 @@ absl::StatusOr<Schema> DecodeSchema(std::string_view bytes) {
     AZ_ASSIGN_OR_RETURN(VectorFieldDef vector, DecodeVector(reader));
     schema.vectors.push_back(std::move(vector));
   }
+  // Version 1 had no ttl.
+  if (version >= 2 && !reader.Little(schema.ttl_seconds)) return Malformed("ttl");
   if (!reader.empty()) return Malformed("bytes after its end");
   return schema;
 }

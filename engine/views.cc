@@ -1,6 +1,9 @@
 #include "engine/views.h"
 
+#include "base/status.h"
+
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <thread>
 #include <utility>
@@ -46,6 +49,45 @@ void ViewRegistry::Publish(Seq seq, std::unique_ptr<storage::ReadSnapshot> snaps
       std::make_unique<Published>(Published{seq, std::move(snapshot)}).release(),
       std::memory_order_seq_cst);
   Retire([old] { std::unique_ptr<const Published>(old).reset(); });
+  // A reader counts itself before it looks at the number, so either it sees this one or it is
+  // woken.
+  if (waiting_.load(std::memory_order_seq_cst) == 0) return;
+  MutexLock lock(wait_mu_);
+  wait_published_.NotifyAll();
+}
+
+absl::StatusOr<ViewRegistry::Pin> ViewRegistry::PinAtLeast(Seq seq, int64_t wait_max_ms,
+                                                           const CancelToken& cancel) const {
+  Pin pin = PinNow();
+  if (pin.seq() >= seq) return pin;
+  pin = Pin();
+  constexpr std::chrono::milliseconds kCancelInterval{100};
+  const auto start = std::chrono::steady_clock::now();
+  const auto end = std::min(cancel.deadline(), start + std::chrono::milliseconds(wait_max_ms));
+  waiting_.fetch_add(1, std::memory_order_seq_cst);
+  absl::Status status;
+  while (status.ok() && published() < seq) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= end) {
+      status = absl::DeadlineExceededError(absl::StrFormat(
+          "min_seq: the store is at %d and did not come to %d in %d ms; is the number from this "
+          "server?",
+          Raw(published()), Raw(seq),
+          std::chrono::duration_cast<std::chrono::milliseconds>(now - start).count()));
+      break;
+    }
+    {
+      MutexLock lock(wait_mu_);
+      // Not while the number is there: its notice may have come before the lock.
+      if (published() < seq)
+        wait_published_.WaitUntil(wait_mu_, std::min(end, now + kCancelInterval));
+    }
+    status = cancel.Check();
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) status = absl::OkStatus();
+  }
+  waiting_.fetch_sub(1, std::memory_order_seq_cst);
+  if (!status.ok()) return status;
+  return PinNow();
 }
 
 ViewRegistry::Pin ViewRegistry::PinNow() const {

@@ -10,9 +10,12 @@
 // thread at a time (the leader of the commit queue).
 #pragma once
 
+#include "base/deadline.h"
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "storage/store.h"
+
+#include "absl/status/statusor.h"
 
 #include <atomic>
 #include <cstdint>
@@ -58,6 +61,9 @@ class ViewRegistry final {
   ~ViewRegistry();  // Frees everything retired. REQUIRES: nobody is pinned.
 
   Pin PinNow() const;
+  // Waits until `seq` is published, then pins. DeadlineExceeded (of `cancel`, or after
+  // `wait_max_ms` without a deadline), Cancelled.
+  absl::StatusOr<Pin> PinAtLeast(Seq seq, int64_t wait_max_ms, const CancelToken& cancel) const;
 
   // Every row of commits up to `seq` is in place, and `snapshot` is the store after the last of
   // them: later pins see them.
@@ -99,6 +105,10 @@ class ViewRegistry final {
   const std::unique_ptr<Block> first_;  // Later blocks hang off it and live as long.
   Mutex mu_;
   std::deque<Retired> retired_ AZ_GUARDED_BY(mu_);  // Ascending by epoch.
+  // Readers that wait for a number; Publish wakes them only if there are any.
+  mutable std::atomic<int> waiting_{0};
+  mutable Mutex wait_mu_;
+  mutable CondVar wait_published_;
 };
 
 }  // namespace azimuth::engine

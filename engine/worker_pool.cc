@@ -43,6 +43,14 @@ WorkerPool::WorkerPool(int threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
+WorkerPool::~WorkerPool() {
+  Stop();
+}
+
+void WorkerPool::Repeat(std::chrono::milliseconds interval, std::function<void()> tick) {
+  ticker_ = std::make_unique<Ticker>(interval, std::move(tick));
+}
+
 void WorkerPool::Work() {
   // On Linux a priority belongs to the thread. If it cannot be lowered, work goes on as it is.
   static_cast<void>(
@@ -83,6 +91,7 @@ void WorkerPool::RunParallel(size_t count, const std::function<void(size_t)>& bo
 }
 
 void WorkerPool::Stop() {
+  ticker_.reset();
   {
     MutexLock lock(mu_);
     stopping_ = true;

@@ -1,7 +1,8 @@
-// WorkerPool: the background threads: builds, merges, maintenance. The only place that makes
-// threads in the engine. They run at lower priority than the threads that answer requests.
+// Workers: who does the background work: builds, merges, maintenance. A seam: the database runs on
+// WorkerPool, which has threads (the only place that makes threads in the engine, at lower priority
+// than those that answer requests); the simulation on one that runs jobs when it is told to.
 //
-// Thread safety: Submit and RunParallel from any thread.
+// Thread safety: Submit and RunParallel from any thread; the rest by the owner.
 #pragma once
 
 #include "base/mutex.h"
@@ -10,25 +11,39 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
 namespace azimuth::engine {
 
-class WorkerPool final {
+class Workers {
+ public:
+  virtual ~Workers() = default;
+  // Runs `job` on some worker, in order of submission. Dropped after Stop.
+  virtual void Submit(std::function<void()> job) = 0;
+  // Runs body(0) ... body(count - 1) on the workers that are free and on the caller; returns when
+  // all are done. May be called from a job.
+  virtual void RunParallel(size_t count, const std::function<void(size_t)>& body) = 0;
+  // Calls `tick` again and again until Stop. At most one function for each Workers.
+  virtual void Repeat(std::chrono::milliseconds interval, std::function<void()> tick) = 0;
+  // Lets running jobs end, drops waiting ones; nothing runs any more when it returns. Idempotent.
+  virtual void Stop() = 0;
+};
+
+class Ticker;
+
+class WorkerPool final : public Workers {
  public:
   explicit WorkerPool(int threads);
-  ~WorkerPool() { Stop(); }
+  ~WorkerPool() override;
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // Runs `job` on some worker, in order of submission. Dropped if the pool is stopped.
-  void Submit(std::function<void()> job);
-  // Runs body(0) ... body(count - 1) on the workers that are free and on the caller; returns when
-  // all are done. May be called from a job.
-  void RunParallel(size_t count, const std::function<void(size_t)>& body);
-  // Lets running jobs end, drops waiting ones, joins. Idempotent; called by the owner only.
-  void Stop();
+  void Submit(std::function<void()> job) override;
+  void RunParallel(size_t count, const std::function<void(size_t)>& body) override;
+  void Repeat(std::chrono::milliseconds interval, std::function<void()> tick) override;
+  void Stop() override;
 
   size_t threads() const { return threads_.size(); }
 
@@ -40,6 +55,7 @@ class WorkerPool final {
   std::deque<std::function<void()>> jobs_ AZ_GUARDED_BY(mu_);
   bool stopping_ AZ_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;  // Constant after construction, until Stop.
+  std::unique_ptr<Ticker> ticker_;
 };
 
 // Calls a function again and again on a thread of its own, until it dies.

@@ -12,3 +12,4 @@ with Client("127.0.0.1:7600") as db:
     items.insert(keys=np.arange(1000), vectors=images, fields={"label": labels})
     for hit in items.search(images[0], limit=5, filter="label == $l", params={"l": 3}):
         print(hit.key, hit.distance, hit.fields["label"])
+    items.update([0], fields={"label": [3]})  # the image stays

@@ -4,6 +4,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "engine/database.h"
+#include "server/rpc/admin_service.h"
 #include "server/rpc/collections_service.h"
 #include "server/rpc/records_service.h"
 #include "server/rpc/search_service.h"
@@ -68,7 +69,7 @@ struct App::Rep {
   HostPort address;
   // Destroyed from the last to the first: the server ends before what its calls use.
   std::unique_ptr<engine::Database> database;
-  std::unique_ptr<grpc::Service> collections, records, search;
+  std::unique_ptr<grpc::Service> collections, records, search, admin;
   Mutex mu;
   // Of `server`; null before it is up and after it is stopped.
   grpc::HealthCheckServiceInterface* health AZ_GUARDED_BY(mu) = nullptr;
@@ -98,6 +99,8 @@ absl::Status App::Rep::Listen(const Config& config) {
   collections = MakeCollectionService(*database, on_failed_write);
   records = MakeRecordService(*database, on_failed_write);
   search = MakeSearchService(*database);
+  admin = MakeAdminService(*database, {.message_bytes = kRequestBytesMax,
+                                       .unindexed_rows = config.database.unindexed_rows_max});
 
   grpc::ServerBuilder builder;
   SetLimits(config, builder);
@@ -108,6 +111,7 @@ absl::Status App::Rep::Listen(const Config& config) {
   builder.RegisterService(collections.get());
   builder.RegisterService(records.get());
   builder.RegisterService(search.get());
+  builder.RegisterService(admin.get());
   int port = 0;
   builder.AddListeningPort(config.listen.ToString(), grpc::InsecureServerCredentials(), &port);
   server = builder.BuildAndStart();
@@ -120,7 +124,8 @@ absl::Status App::Rep::Listen(const Config& config) {
   {
     MutexLock lock(mu);
     health = server->GetHealthCheckService();
-    for (const char* name : {kCollectionServiceName, kRecordServiceName, kSearchServiceName}) {
+    for (const char* name :
+         {kCollectionServiceName, kRecordServiceName, kSearchServiceName, kAdminServiceName}) {
       health->SetServingStatus(name, true);
     }
   }

@@ -6,6 +6,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <map>
@@ -39,6 +40,7 @@ struct Flags {
   bool insecure = false;
   bool health_check = false;
   int64_t grace_ms = 0;
+  uint64_t memory_mb = 0;
   uint64_t block_cache_mb = 0;
   uint64_t write_buffer_mb = 0;
   uint64_t rpc_memory_mb = 0;
@@ -100,6 +102,21 @@ void AddEngineOptions(CLI::App& app, engine::DatabaseOptions& options, Flags& fl
                  "Threads that build indexes; 0 is one for each core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_option("--memory-mb", flags.memory_mb,
+                 "Memory for all that grows with data or load, in MiB; 0 is three fifths of what "
+                 "the machine or the control group has")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--unindexed-rows-slow", options.unindexed_rows_slow,
+                 "Writes are slowed down while more rows of a collection wait for their index; "
+                 "not more than --unindexed-rows-max")
+      ->check(CLI::Range(uint64_t{1}, (uint64_t{1} << 32) - 1))
+      ->capture_default_str();
+  app.add_option("--unindexed-rows-max", options.unindexed_rows_max,
+                 "Writes but deletes are refused while as many rows of a collection wait for their "
+                 "index")
+      ->check(CLI::Range(uint64_t{1}, (uint64_t{1} << 32) - 1))
+      ->capture_default_str();
   app.add_option("--block-cache-mb", flags.block_cache_mb, "Cache for blocks of rows, in MiB")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
       ->capture_default_str();
@@ -114,6 +131,9 @@ absl::Status Finish(const Flags& flags, Config& config) {
   if (!listen.ok()) return AtPlace("--listen", listen.status());
   config.listen = *std::move(listen);
   config.grace = std::chrono::milliseconds(flags.grace_ms);
+  config.database.unindexed_rows_slow =
+      std::min(config.database.unindexed_rows_slow, config.database.unindexed_rows_max);
+  config.database.memory_bytes = flags.memory_mb * kMiB;
   config.database.block_cache_bytes = flags.block_cache_mb * kMiB;
   config.database.write_buffer_bytes = flags.write_buffer_mb * kMiB;
   config.rpc_memory_bytes = flags.rpc_memory_mb * kMiB;
@@ -177,6 +197,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   Config& config = out.config;
   Flags flags{.listen = config.listen.ToString(),
               .grace_ms = config.grace.count(),
+              .memory_mb = config.database.memory_bytes / kMiB,
               .block_cache_mb = config.database.block_cache_bytes / kMiB,
               .write_buffer_mb = config.database.write_buffer_bytes / kMiB,
               .rpc_memory_mb = config.rpc_memory_bytes / kMiB};

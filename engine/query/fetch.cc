@@ -1,5 +1,6 @@
 #include "engine/query/fetch.h"
 
+#include "base/failpoint.h"
 #include "base/status.h"
 
 #include <algorithm>
@@ -49,20 +50,22 @@ absl::Status CheckProjection(const Schema& schema, const Projection& projection)
 }
 
 absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Collection& collection,
-                                                    const ViewRegistry::Pin& pin,
+                                                    const View& view,
                                                     const std::vector<RowRef>& rows,
                                                     const Projection& projection) {
+  AZ_FAILPOINT(kReadBeforeFetch);
   std::vector<RecordOutput> records(rows.size());
   std::vector<RowId> ids(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     ids[i] = rows[i].segment->row_id(rows[i].position);
     records[i].key = rows[i].segment->key(rows[i].position).ToKey();
     records[i].version = rows[i].segment->insert_seq(rows[i].position);
+    records[i].expires_at_unix_us = rows[i].segment->expires_at_unix_us(rows[i].position);
   }
   const bool wants_fields = !projection.fields.has_value() || !projection.fields->empty();
   if (wants_fields && !rows.empty()) {
     AZ_ASSIGN_OR_RETURN(auto stored,
-                        core.store->GetRows(collection.row_store, ids, &pin.snapshot()));
+                        core.store->GetRows(collection.row_store, ids, &view.pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
       if (!stored[i].has_value()) {
         return DataLoss("record %s: row %d is missing from the store", KeyToText(records[i].key),
@@ -74,7 +77,7 @@ absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Coll
   for (const std::string& name : projection.vectors) {
     const VectorFieldDef* field = collection.schema.FindVector(name);
     AZ_ASSIGN_OR_RETURN(auto vectors, core.store->GetVectors(collection.row_store, field->id, ids,
-                                                             &pin.snapshot()));
+                                                             &view.pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
       if (!vectors[i].empty()) records[i].vectors[name] = std::move(vectors[i]);
     }

@@ -5,6 +5,7 @@
 
 #include "engine/core.h"
 #include "engine/query/request.h"
+#include "engine/query/view.h"
 #include "engine/record.h"
 
 #include "absl/status/statusor.h"
@@ -26,7 +27,7 @@ absl::Status CheckProjection(const Schema& schema, const Projection& projection)
 
 // What `projection` asks of each row, in order. DataLoss names a row that the store does not have.
 absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Collection& collection,
-                                                    const ViewRegistry::Pin& pin,
+                                                    const View& view,
                                                     const std::vector<RowRef>& rows,
                                                     const Projection& projection);
 

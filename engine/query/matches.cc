@@ -51,6 +51,17 @@ void RemoveRetired(const Segment& segment, uint32_t limit, Seq seq, const Retire
   }
 }
 
+// Takes the rows out of `bits` whose time has passed.
+void RemoveExpired(const Segment& segment, int64_t now_unix_us, index::Bitset& bits) {
+  for (size_t i = 0; i < bits.words().size(); ++i) {
+    for (uint64_t word = bits.words()[i]; word != 0; word &= word - 1) {
+      const auto position =
+          static_cast<uint32_t>(i * kWordRows + static_cast<size_t>(std::countr_zero(word)));
+      if (HasExpired(segment.expires_at_unix_us(position), now_unix_us)) bits.Clear(position);
+    }
+  }
+}
+
 void SetBelow(uint32_t limit, index::Bitset& bits) {
   std::fill_n(bits.words().begin(), limit / kWordRows, ~uint64_t{0});
   if (limit % kWordRows != 0) {
@@ -67,16 +78,17 @@ absl::StatusOr<RequestFilter> RequestFilter::Compile(const Schema& schema, std::
   return RequestFilter(std::move(bound));
 }
 
-absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, Seq seq,
+absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, const ReadPoint& at,
                                              const RetiredMap& retired, const CancelToken& cancel) {
   Matches matches;
   // The size first: a growing segment may gain rows, none of which this reader sees.
   const uint32_t size = segment.size();
-  matches.limit = std::min(size, segment.InsertedBy(seq));
+  matches.limit = std::min(size, segment.InsertedBy(at.seq));
   const bool any_retired = segment.retired_count() > 0;
+  const bool any_expired = segment.earliest_expiry() <= at.now_unix_us;
   // A graph walk without a set of admitted rows admits all that the file has.
   const bool limit_holds = matches.limit == size || segment.state() != SegmentState::kSealed;
-  if (always_true() && !any_retired && limit_holds) {
+  if (always_true() && !any_retired && !any_expired && limit_holds) {
     matches.all = true;
     matches.count = matches.limit;
     return matches;
@@ -90,7 +102,8 @@ absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, Seq seq,
     AZ_RETURN_IF_ERROR(EvaluateFilter(bound_, source, found, cancel));
     std::copy(found.words().begin(), found.words().end(), matches.bits.words().begin());
   }
-  if (any_retired) RemoveRetired(segment, matches.limit, seq, retired, matches.bits);
+  if (any_retired) RemoveRetired(segment, matches.limit, at.seq, retired, matches.bits);
+  if (any_expired) RemoveExpired(segment, at.now_unix_us, matches.bits);
   matches.count = matches.bits.Count();
   return matches;
 }

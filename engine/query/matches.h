@@ -39,9 +39,9 @@ class RequestFilter final {
   bool always_true() const { return bound_.always_true(); }
   const BoundFilter& bound() const { return bound_; }
 
-  // Rows of `segment` that are visible at `seq` and match.
-  absl::StatusOr<Matches> Match(const Segment& segment, Seq seq, const RetiredMap& retired,
-                                const CancelToken& cancel);
+  // Rows of `segment` that are visible at `at` and match.
+  absl::StatusOr<Matches> Match(const Segment& segment, const ReadPoint& at,
+                                const RetiredMap& retired, const CancelToken& cancel);
   // Undeclared fields that no row had that was looked at: probably misspelt.
   std::vector<std::string> Warnings(const Schema& schema) const;
 

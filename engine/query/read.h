@@ -19,19 +19,23 @@ namespace azimuth::engine {
 // As the functions of Database of the same names.
 absl::StatusOr<GetResult> Get(const Core& core, std::string_view collection,
                               std::span<const Key> keys, const Projection& projection,
-                              const CancelToken& cancel);
+                              const ReadOptions& options, const CancelToken& cancel);
 absl::StatusOr<QueryResult> Query(const Core& core, std::string_view collection,
                                   const FilterText& filter, uint32_t limit,
-                                  const Projection& projection, const CancelToken& cancel);
+                                  const Projection& projection, const ReadOptions& options,
+                                  const CancelToken& cancel);
 absl::StatusOr<CountResult> Count(const Core& core, std::string_view collection,
-                                  const FilterText& filter, const CancelToken& cancel);
+                                  const FilterText& filter, const ReadOptions& options,
+                                  const CancelToken& cancel);
 
 // Keys and row ids of the rows that match at one sequence number.
 struct MatchingRows {
   std::vector<Key> keys;
   std::vector<RowId> rows;
+  Seq as_of{};
 };
 absl::StatusOr<MatchingRows> FindMatching(const Core& core, const Collection& collection,
-                                          const FilterText& filter, const CancelToken& cancel);
+                                          const FilterText& filter, int64_t now_unix_us,
+                                          const CancelToken& cancel);
 
 }  // namespace azimuth::engine

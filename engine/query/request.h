@@ -88,6 +88,10 @@ struct WriteResult {
   uint64_t inserted = 0;
   uint64_t replaced = 0;
   uint64_t deleted = 0;
+  uint64_t updated = 0;
+  uint64_t missing = 0;   // Of an update that skips keys without a record.
+  uint32_t commits = 1;   // More than one only for a delete by filter of very many rows.
+  bool repeated = false;  // A request_id was seen before: this is the reply of that time.
   Seq as_of{};  // The sequence number of this batch; if nothing changed, that of the last one seen.
 };
 

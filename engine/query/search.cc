@@ -143,7 +143,7 @@ SearchPath PathOf(const SearchWork& work) {
   return work.segments_by_scan == 0 ? SearchPath::kGraph : SearchPath::kMixed;
 }
 
-absl::Status FetchHits(const Core& core, const Collection& collection, const ViewRegistry::Pin& pin,
+absl::Status FetchHits(const Core& core, const Collection& collection, const View& view,
                        const SearchSpec& spec, Metric metric,
                        std::vector<std::vector<Candidate>>& found, SearchResult& result) {
   std::vector<RowRef> rows;
@@ -152,7 +152,7 @@ absl::Status FetchHits(const Core& core, const Collection& collection, const Vie
     candidates.resize(std::min<size_t>(candidates.size(), spec.limit));
     for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
   }
-  AZ_ASSIGN_OR_RETURN(auto records, FetchRows(core, collection, pin, rows, spec.projection));
+  AZ_ASSIGN_OR_RETURN(auto records, FetchRows(core, collection, view, rows, spec.projection));
   size_t next = 0;
   for (size_t i = 0; i < found.size(); ++i) {
     QueryHits& query = result.queries[i];
@@ -186,10 +186,9 @@ absl::StatusOr<const VectorFieldDef*> ChooseVectorField(const Schema& schema,
 
 absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
                                     std::span<const float> queries, const SearchSpec& spec,
-                                    const CancelToken& cancel) {
-  AZ_RETURN_IF_ERROR(cancel.Check());
-  const ViewRegistry::Pin pin = core.views.PinNow();
-  AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, pin));
+                                    const ReadOptions& options, const CancelToken& cancel) {
+  AZ_ASSIGN_OR_RETURN(const View view, OpenView(core, options, cancel));
+  AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, view.pin));
   const Schema& schema = collection->schema;
   AZ_ASSIGN_OR_RETURN(const VectorFieldDef* field, ChooseVectorField(schema, spec.vector_field));
   AZ_RETURN_IF_ERROR(CheckSpec(spec));
@@ -198,7 +197,7 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
   AZ_ASSIGN_OR_RETURN(RequestFilter filter,
                       RequestFilter::Compile(schema, spec.filter.text, spec.filter.parameters));
   SearchResult result;
-  result.as_of = pin.seq();
+  result.as_of = view.seq();
   result.queries.resize(prepared.size());
   std::vector<std::vector<Candidate>> found(prepared.size());
   const auto slot = static_cast<size_t>(field - schema.vectors.data());
@@ -207,7 +206,7 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
     for (const auto& segment : collection->segments().segments) {
       AZ_RETURN_IF_ERROR(cancel.Check());
       AZ_ASSIGN_OR_RETURN(const Matches matches,
-                          filter.Match(*segment, pin.seq(), collection->retired, cancel));
+                          filter.Match(*segment, view.point(), collection->retired, cancel));
       if (matches.count == 0) continue;
       for (size_t i = 0; i < prepared.size(); ++i) {
         SearchWork& work = result.queries[i].work;
@@ -217,7 +216,7 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
       }
     }
   }
-  AZ_RETURN_IF_ERROR(FetchHits(core, *collection, pin, spec, field->metric, found, result));
+  AZ_RETURN_IF_ERROR(FetchHits(core, *collection, view, spec, field->metric, found, result));
   result.warnings = filter.Warnings(schema);
   return result;
 }

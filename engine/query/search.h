@@ -17,7 +17,7 @@ namespace azimuth::engine {
 // As Database::Search.
 absl::StatusOr<SearchResult> Search(Core& core, std::string_view collection,
                                     std::span<const float> queries, const SearchSpec& spec,
-                                    const CancelToken& cancel);
+                                    const ReadOptions& options, const CancelToken& cancel);
 
 // The vector field of that name; with an empty name the only one. InvalidArgument.
 absl::StatusOr<const VectorFieldDef*> ChooseVectorField(const Schema& schema,

@@ -4,13 +4,16 @@
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
+#include "engine/maintenance.h"
 #include "engine/recover.h"
 #include "engine/segment/merge_policy.h"
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/segment_builder.h"
+#include "engine/write/ddl_commit.h"
 #include "storage/file.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace azimuth::engine {
@@ -18,9 +21,21 @@ namespace {
 
 constexpr int64_t kRetryAfterMs = 5000;
 
-MergeLimits LimitsOf(const Core& core) {
-  return {.segment_rows_max = core.options.segment_rows_max,
-          .vacuum_rows_min = core.options.graph_rows_min};
+// A collection is at rest when no write came for so many times growing_idle_ms.
+constexpr int64_t kAtRestIdleTimes = 6;
+constexpr std::chrono::milliseconds kReportInterval{100};
+
+MergeLimits LimitsOf(const Core& core, Collection& collection) {
+  MergeLimits limits{.segment_rows_max = core.options.segment_rows_max,
+                     .vacuum_rows_min = core.options.graph_rows_min};
+  const int64_t idle_ms = core.SteadyMillis() - collection.last_append_ms.load();
+  MutexLock lock(collection.build_mu);
+  if (collection.optimizing > 0) {
+    limits.mode = MergeMode::kOptimize;
+  } else if (idle_ms >= kAtRestIdleTimes * core.options.growing_idle_ms) {
+    limits.mode = MergeMode::kAtRest;
+  }
+  return limits;
 }
 
 uint64_t CountDroppable(const Segment& segment, const RetiredMap& retired, Seq horizon) {
@@ -31,29 +46,59 @@ uint64_t CountDroppable(const Segment& segment, const RetiredMap& retired, Seq h
   return count;
 }
 
-// The segments to build next; empty if there is nothing to do.
-std::vector<std::shared_ptr<Segment>> ChooseInputs(Core& core, const Collection& collection) {
+struct Work {
+  std::vector<std::shared_ptr<Segment>> inputs;  // To build next; empty if there is nothing to do.
+  bool later = false;                            // Time alone may bring some.
+  OptimizeProgress progress;
+};
+
+Work ChooseWork(const Core& core, Collection& collection) {
+  const MergeLimits limits = LimitsOf(core, collection);
   const Seq horizon = core.views.OldestPinned();
   const ViewRegistry::Pin pin = core.views.PinNow();
   const SegmentSet& set = collection.segments();
-  const MergeLimits limits = LimitsOf(core);
+  Work work;
   std::vector<MergeCandidate> candidates;
+  size_t sealed = 0;
   for (const auto& segment : set.segments) {
+    sealed += segment->state() == SegmentState::kSealed ? 1 : 0;
     MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    work.progress.rows += candidate.rows;
+    if (candidate.state == SegmentState::kBuilding) work.progress.rows_waiting += candidate.rows;
     // Rows that some reader may still see cannot be dropped yet.
     if (WantsVacuum(candidate, limits)) {
       candidate.retired_rows = CountDroppable(*segment, collection.retired, horizon);
+      work.later = work.later || !WantsVacuum(candidate, limits);
     }
     candidates.push_back(candidate);
   }
+  work.progress.segments = static_cast<uint32_t>(candidates.size());
+  work.progress.as_of = pin.seq();
+  work.later = work.later || (limits.mode == MergeMode::kWriting && sealed > 1);
   const auto choice = ChooseMerge(candidates, limits);
-  if (!choice.has_value()) return {};
-  return {set.segments.begin() + static_cast<std::ptrdiff_t>(choice->begin),
-          set.segments.begin() + static_cast<std::ptrdiff_t>(choice->end)};
+  if (!choice.has_value()) return work;
+  for (size_t i = choice->begin; i < choice->end; ++i) {
+    work.inputs.push_back(set.segments[i]);
+    const bool counted = candidates[i].state == SegmentState::kBuilding;
+    if (!counted) work.progress.rows_waiting += candidates[i].rows;
+  }
+  return work;
+}
+
+uint64_t RowsOf(const std::vector<std::shared_ptr<Segment>>& segments) {
+  uint64_t rows = 0;
+  for (const auto& segment : segments) rows += segment->size();
+  return rows;
 }
 
 absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& collection,
                              std::vector<std::shared_ptr<Segment>> inputs) {
+  const CancelToken cancel(CancelToken::TimePoint::max(), [&core, collection] {
+    return core.closing.load() || collection->dropped.load();
+  });
+  AZ_ASSIGN_OR_RETURN(
+      const MemoryBudget::Reservation memory,
+      core.memory.ReserveForBuild(EstimateBuildBytes(collection->schema, RowsOf(inputs)), cancel));
   SegmentId id{core.next_segment.fetch_add(1)};
   SegmentBuildInput input{.segments = inputs,
                           .retired = collection->retired,
@@ -63,21 +108,19 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
                           .id = id,
                           .row_store = collection->row_store,
                           .incarnation = core.dir.incarnation(),
-                          .path = core.dir.segment_path(id)};
+                          .path = core.dir.segment_path(id),
+                          .files = core.files()};
   const index::ParallelFor parallel = [&core](size_t count,
                                               const std::function<void(size_t)>& body) {
-    core.pool->RunParallel(count, body);
+    core.workers->RunParallel(count, body);
   };
-  const CancelToken cancel(CancelToken::TimePoint::max(), [&core, collection] {
-    return core.closing.load() || collection->dropped.load();
-  });
   AZ_ASSIGN_OR_RETURN(SegmentBuildOutput output, BuildSegment(input, parallel, cancel));
   std::vector<std::shared_ptr<Segment>> replacements;
   if (output.entry.has_value()) {
-    absl::StatusOr<std::shared_ptr<SealedSegment>> sealed =
-        SealedSegment::Open(input.path, collection->schema, *output.entry, core.dir.incarnation());
+    absl::StatusOr<std::shared_ptr<SealedSegment>> sealed = SealedSegment::Open(
+        input.path, collection->schema, *output.entry, core.dir.incarnation(), core.files());
     if (!sealed.ok()) {
-      static_cast<void>(storage::RemoveFile(input.path));
+      static_cast<void>(storage::RemoveFile(input.path, core.files()));
       return sealed.status();
     }
     replacements.push_back(*std::move(sealed));
@@ -88,14 +131,14 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   // Not published for certain unless the outcome is unknown: then a start decides by the catalog.
   if (!status.ok() && status.code() != absl::StatusCode::kUnavailable &&
       !publish.replacements().empty()) {
-    static_cast<void>(storage::RemoveFile(input.path));
+    static_cast<void>(storage::RemoveFile(input.path, core.files()));
   }
   return status;
 }
 
 // True if something was built: there may be more.
 bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
-  std::vector<std::shared_ptr<Segment>> inputs = ChooseInputs(core, *collection);
+  std::vector<std::shared_ptr<Segment>> inputs = ChooseWork(core, *collection).inputs;
   if (inputs.empty() || core.closing.load() || collection->dropped.load()) return false;
   const absl::Status status = BuildAndPublish(core, collection, inputs);
   if (core.closing.load() || collection->dropped.load()) return false;
@@ -108,7 +151,7 @@ bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
   MutexLock lock(collection->build_mu);
   collection->index_error = status.ok() ? "" : std::string(status.message());
   if (!status.ok()) {
-    collection->retry_at_ms = SteadyMillis() + kRetryAfterMs;
+    collection->retry_at_ms = core.SteadyMillis() + kRetryAfterMs;
     LogError("collection %d: building a segment failed, tried again in %d ms: %s",
              Raw(collection->id), kRetryAfterMs, std::string(status.message()));
   }
@@ -117,32 +160,71 @@ bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
 
 }  // namespace
 
-bool HasWork(const Core& core, const Collection& collection) {
-  const ViewRegistry::Pin pin = core.views.PinNow();
-  for (const auto& segment : collection.segments().segments) {
-    const MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
-    if (candidate.state == SegmentState::kBuilding || WantsVacuum(candidate, LimitsOf(core))) {
-      return true;
-    }
-  }
-  return false;
+PendingWork FindWork(Core& core, Collection& collection) {
+  const Work work = ChooseWork(core, collection);
+  if (!work.inputs.empty()) return PendingWork::kNow;
+  return work.later ? PendingWork::kLater : PendingWork::kNone;
 }
 
 void ScheduleBuild(Core& core, const std::shared_ptr<Collection>& collection) {
   {
     MutexLock lock(collection->build_mu);
-    if (collection->building || SteadyMillis() < collection->retry_at_ms) return;
+    if (collection->building || core.SteadyMillis() < collection->retry_at_ms) return;
     collection->building = true;
   }
-  core.pool->Submit([&core, collection] {
+  core.workers->Submit([&core, collection] {
     const bool again = BuildOnce(core, collection);
     {
       MutexLock lock(collection->build_mu);
       collection->building = false;
+      collection->build_done.NotifyAll();
     }
     // Through the line again, so that collections take turns.
-    if (again) ScheduleBuild(core, collection);
+    if (again) {
+      ScheduleBuild(core, collection);
+    } else {
+      // What is left waits for time to pass: for a retry, for rest, for readers to go.
+      NoteActive(core, collection, INT64_MAX);
+    }
   });
+}
+
+absl::Status Optimize(Core& core, std::string_view name,
+                      const std::function<absl::Status(const OptimizeProgress&)>& report,
+                      const CancelToken& cancel) {
+  AZ_ASSIGN_OR_RETURN(const auto collection, core.FindCollection(name));
+  CloseGrowingCommit close(core, collection);
+  AZ_RETURN_IF_ERROR(core.queue.Run(close, cancel).status());
+  {
+    MutexLock lock(collection->build_mu);
+    ++collection->optimizing;
+  }
+  absl::Status status;
+  OptimizeProgress progress;
+  while (status.ok() && !progress.done) {
+    ScheduleBuild(core, collection);
+    Work work = ChooseWork(core, *collection);
+    progress = std::move(work.progress);
+    progress.done = work.inputs.empty();
+    {
+      MutexLock lock(collection->build_mu);
+      progress.error = collection->index_error;
+      if (collection->building) progress.done = false;
+      if (!progress.done) {
+        collection->build_done.WaitUntil(collection->build_mu,
+                                         std::chrono::steady_clock::now() + kReportInterval);
+      }
+    }
+    status = report(progress);
+    if (status.ok()) status = cancel.Check();
+    if (status.ok() && collection->dropped.load()) {
+      status = absl::AbortedError("the collection was dropped or truncated meanwhile");
+    }
+    if (status.ok() && core.closing.load()) status = absl::CancelledError("the server stops");
+  }
+  MutexLock lock(collection->build_mu);
+  --collection->optimizing;
+  return status;
 }
 
 }  // namespace azimuth::engine

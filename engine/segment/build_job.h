@@ -6,14 +6,28 @@
 
 #include "engine/core.h"
 
+#include "absl/status/status.h"
+
+#include <functional>
 #include <memory>
+#include <string_view>
 
 namespace azimuth::engine {
 
-// True if something waits for a build: a closed segment, or a sealed one with many retired rows.
-bool HasWork(const Core& core, const Collection& collection);
+enum class PendingWork {
+  kNone,
+  kLater,  // Something may come without another write: rest, or readers that go.
+  kNow,
+};
+// What there is to build or merge.
+PendingWork FindWork(Core& core, Collection& collection);
 
 // Lets a worker look whether `collection` has something to build, unless one already does.
 void ScheduleBuild(Core& core, const std::shared_ptr<Collection>& collection);
+
+// As Database::Optimize.
+absl::Status Optimize(Core& core, std::string_view name,
+                      const std::function<absl::Status(const OptimizeProgress&)>& report,
+                      const CancelToken& cancel);
 
 }  // namespace azimuth::engine

@@ -38,7 +38,34 @@ const Value* FindPath(const ValueMap& map, std::string_view path) {
   }
 }
 
-index::ScalarView ReadField(const storage::StoredRow& row, const FilterField& field) {
+// An allocation costs about this much beside its bytes.
+constexpr uint64_t kAllocationBytes = 16;
+
+uint64_t HeapBytes(const std::string& text) {
+  // A short one stands in the object.
+  return text.capacity() > 15 ? text.capacity() + kAllocationBytes : 0;
+}
+
+uint64_t HeapBytes(const ValueMap& map);
+uint64_t HeapBytes(const Value& value) {
+  if (const auto* text = std::get_if<std::string>(&value.data)) return HeapBytes(*text);
+  if (const auto* map = std::get_if<ValueMap>(&value.data)) return HeapBytes(*map);
+  const auto* list = std::get_if<ValueList>(&value.data);
+  if (list == nullptr || list->capacity() == 0) return 0;
+  uint64_t bytes = kAllocationBytes + list->capacity() * sizeof(Value);
+  for (const Value& element : *list) bytes += HeapBytes(element);
+  return bytes;
+}
+
+uint64_t HeapBytes(const ValueMap& map) {
+  constexpr uint64_t kNodeBytes = 32 + sizeof(ValueMap::value_type) + kAllocationBytes;
+  uint64_t bytes = 0;
+  for (const auto& [name, value] : map) bytes += kNodeBytes + HeapBytes(name) + HeapBytes(value);
+  return bytes;
+}
+
+template <typename Row>
+index::ScalarView ReadField(const Row& row, const FilterField& field) {
   switch (field.source) {
     case FilterField::Source::kKey: {
       index::ScalarView view;
@@ -56,7 +83,8 @@ index::ScalarView ReadField(const storage::StoredRow& row, const FilterField& fi
       return index::ViewOf(it->second);
     }
     case FilterField::Source::kDynamic: {
-      const Value* value = FindPath(row.dynamic, field.path);
+      if (row.dynamic == nullptr) return {};
+      const Value* value = FindPath(*row.dynamic, field.path);
       return value == nullptr ? index::ScalarView{} : index::ViewOf(*value);
     }
   }
@@ -65,24 +93,70 @@ index::ScalarView ReadField(const storage::StoredRow& row, const FilterField& fi
 
 }  // namespace
 
-GrowingSegment::GrowingSegment(const Schema& schema, RowId first, uint32_t capacity)
-    : schema_(schema),
-      first_(first),
-      capacity_(capacity),
-      blocks_((capacity + kBlockRows - 1) / kBlockRows),
-      end_(Raw(first)) {}
+GrowingSegment::GrowingSegment(const Schema& schema, RowId first, uint32_t capacity,
+                               MemoryBudget* budget)
+    : schema_(schema), first_(first), capacity_(capacity), budget_(budget), end_(Raw(first)) {
+  CountBytes(sizeof(*this));
+}
 
-std::unique_ptr<GrowingSegment::Block> GrowingSegment::NewBlock() {
-  auto block = std::make_unique<Block>();
-  block->vectors = std::vector<VectorBlock>(schema_.vectors.size());
-  uint64_t bytes = sizeof(Block);
-  for (size_t slot = 0; slot < schema_.vectors.size(); ++slot) {
-    const size_t floats = size_t{kBlockRows} * schema_.vectors[slot].dim;
-    block->vectors[slot].values.resize(floats);
-    bytes += floats * sizeof(float);
+GrowingSegment::~GrowingSegment() {
+  if (budget_ != nullptr) {
+    budget_->Add(MemoryPart::kGrowing, -static_cast<int64_t>(memory_bytes()));
   }
+}
+
+void GrowingSegment::CountBytes(uint64_t bytes) {
   memory_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  return block;
+  if (budget_ != nullptr) budget_->Add(MemoryPart::kGrowing, static_cast<int64_t>(bytes));
+}
+
+uint64_t GrowingSegment::HeapBytes(const Row& row) {
+  uint64_t bytes = 0;
+  if (const auto* text = std::get_if<std::string>(&row.key)) bytes += engine::HeapBytes(*text);
+  if (row.fields.capacity() > 0) {
+    bytes += kAllocationBytes + row.fields.capacity() * sizeof(row.fields.front());
+  }
+  for (const auto& [id, value] : row.fields) bytes += engine::HeapBytes(value);
+  if (row.dynamic != nullptr) {
+    bytes += kAllocationBytes + sizeof(ValueMap) + engine::HeapBytes(*row.dynamic);
+  }
+  return bytes;
+}
+
+uint64_t GrowingSegment::AddChunk(uint32_t position) {
+  uint64_t bytes = 0;
+  if (position >= kSmallRows && large_.empty()) {
+    large_.resize(ChunkOf(capacity_ - 1) + 1 - kSmallChunks);
+    bytes += kAllocationBytes + large_.size() * sizeof(large_.front());
+  }
+  const uint32_t rows =
+      std::min(position < kSmallRows ? kSmallChunkRows : kChunkRows, capacity_ - position);
+  auto chunk = std::make_unique<Chunk>();
+  chunk->rows = std::vector<Row>(rows);
+  chunk->vectors = std::vector<VectorChunk>(schema_.vectors.size());
+  bytes += sizeof(Chunk) + rows * sizeof(Row) + schema_.vectors.size() * sizeof(VectorChunk) +
+           3 * kAllocationBytes;
+  const size_t index = ChunkOf(position);
+  (index < kSmallChunks ? small_[index] : large_[index - kSmallChunks]) = std::move(chunk);
+  return bytes;
+}
+
+uint64_t GrowingSegment::SetVector(Chunk& chunk, size_t slot, uint32_t in_chunk,
+                                   std::span<const float> vector) {
+  const size_t dim = schema_.vectors[slot].dim;
+  AZ_CHECK(vector.size() == dim);
+  VectorChunk& target = chunk.vectors[slot];
+  uint64_t bytes = 0;
+  // Who reads values has seen a bit of a counted row before, so this is done by then.
+  if (target.values.empty()) {
+    target.values.resize(chunk.rows.size() * dim);
+    bytes = kAllocationBytes + target.values.size() * sizeof(float);
+  }
+  float* copy = target.values.data() + in_chunk * dim;
+  std::memcpy(copy, vector.data(), dim * sizeof(float));
+  if (schema_.vectors[slot].metric == Metric::kCosine) index::NormalizeL2({copy, dim});
+  target.present.fetch_or(uint64_t{1} << in_chunk, std::memory_order_relaxed);
+  return bytes;
 }
 
 void GrowingSegment::Append(RowId row, storage::StoredRow value,
@@ -90,21 +164,29 @@ void GrowingSegment::Append(RowId row, storage::StoredRow value,
   AZ_DCHECK(!closed());
   const uint32_t position = size_.load(std::memory_order_relaxed);
   AZ_CHECK(position < capacity_);
-  std::unique_ptr<Block>& block = blocks_[position / kBlockRows];
-  if (block == nullptr) block = NewBlock();
-  const uint32_t in_block = position % kBlockRows;
-  block->rows[in_block] = {row, std::move(value)};
-  for (size_t slot = 0; slot < vectors.size(); ++slot) {
-    if (vectors[slot].empty()) continue;
-    const size_t dim = schema_.vectors[slot].dim;
-    AZ_CHECK(vectors[slot].size() == dim);
-    VectorBlock& target = block->vectors[slot];
-    float* copy = target.values.data() + in_block * dim;
-    std::memcpy(copy, vectors[slot].data(), dim * sizeof(float));
-    if (schema_.vectors[slot].metric == Metric::kCosine) index::NormalizeL2({copy, dim});
-    target.present.fetch_or(uint64_t{1} << in_block, std::memory_order_relaxed);
+  const uint32_t in_chunk = InChunk(position);
+  uint64_t bytes = in_chunk == 0 ? AddChunk(position) : 0;
+  Chunk& chunk = ChunkAt(ChunkOf(position));
+  Row& copy = chunk.rows[in_chunk];
+  copy = {row,
+          value.insert_seq,
+          value.expires_at_unix_us,
+          std::move(value.key),
+          std::move(value.fields),
+          nullptr};
+  if (!value.dynamic.empty()) {
+    copy.dynamic = std::make_unique<const ValueMap>(std::move(value.dynamic));
   }
+  bytes += HeapBytes(copy);
+  for (size_t slot = 0; slot < vectors.size(); ++slot) {
+    if (!vectors[slot].empty()) bytes += SetVector(chunk, slot, in_chunk, vectors[slot]);
+  }
+  CountBytes(bytes);
   end_.store(Raw(row) + 1, std::memory_order_relaxed);
+  const int64_t expires = copy.expires_at_unix_us;
+  if (expires != 0 && expires < earliest_expiry_.load(std::memory_order_relaxed)) {
+    earliest_expiry_.store(expires, std::memory_order_relaxed);
+  }
   size_.store(position + 1, std::memory_order_release);
 }
 
@@ -114,20 +196,20 @@ void GrowingSegment::Close(RowId end) {
 }
 
 KeyView GrowingSegment::key(uint32_t position) const {
-  return ViewOfKey(At(position).row.key);
+  return ViewOfKey(At(position).key);
 }
 
 void GrowingSegment::ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
                                  index::ScalarView* out) const {
-  for (uint32_t i = 0; i < count; ++i) out[i] = ReadField(At(first + i).row, field);
+  for (uint32_t i = 0; i < count; ++i) out[i] = ReadField(At(first + i), field);
 }
 
 void GrowingSegment::ExportScalars(std::span<const uint32_t> positions, uint32_t base,
                                    ColumnSetWriter& out) const {
   for (const uint32_t position : positions) {
-    const storage::StoredRow& row = At(position).row;
+    const Row& row = At(position);
     for (const auto& [id, value] : row.fields) out.AppendField(id, base, index::ViewOf(value));
-    out.AppendDynamic(row.dynamic, base);
+    if (row.dynamic != nullptr) out.AppendDynamic(*row.dynamic, base);
     ++base;
   }
 }
@@ -138,19 +220,20 @@ std::vector<const float*> GrowingSegment::ExportVectors(size_t vector_slot,
   std::vector<const float*> result;
   result.reserve(positions.size());
   for (const uint32_t position : positions) {
-    const VectorBlock& block = blocks_[position / kBlockRows]->vectors[vector_slot];
-    const uint32_t in_block = position % kBlockRows;
-    const bool present = (block.present.load(std::memory_order_relaxed) >> in_block & 1) != 0;
-    result.push_back(present ? block.values.data() + in_block * dim : nullptr);
+    const VectorChunk& chunk = ChunkAt(ChunkOf(position)).vectors[vector_slot];
+    const uint32_t in_chunk = InChunk(position);
+    const bool present = (chunk.present.load(std::memory_order_relaxed) >> in_chunk & 1) != 0;
+    result.push_back(present ? chunk.values.data() + in_chunk * dim : nullptr);
   }
   return result;
 }
 
 uint32_t GrowingSegment::VectorCount(size_t vector_slot) const {
   uint32_t count = 0;
-  for (uint32_t first = 0, n = size(); first < n; first += kBlockRows) {
-    const VectorBlock& block = blocks_[first / kBlockRows]->vectors[vector_slot];
-    count += static_cast<uint32_t>(std::popcount(block.present.load(std::memory_order_relaxed)));
+  const uint32_t n = size();
+  for (size_t index = 0; FirstOf(index) < n; ++index) {
+    const VectorChunk& chunk = ChunkAt(index).vectors[vector_slot];
+    count += static_cast<uint32_t>(std::popcount(chunk.present.load(std::memory_order_relaxed)));
   }
   return count;
 }
@@ -161,24 +244,24 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
   const size_t dim = schema_.vectors[vector_slot].dim;
   const index::DistanceKernels kernels =
       index::KernelsFor(ToIndexMetric(schema_.vectors[vector_slot].metric));
-  constexpr uint32_t kCancelBlocks = 64;
+  constexpr size_t kCancelChunks = 64;
   uint64_t computed = 0;
-  float distances[kBlockRows];
-  uint32_t ids[kBlockRows];
-  for (uint32_t first = 0; first < limit; first += kBlockRows) {
-    const uint32_t block_index = first / kBlockRows;
-    if (block_index % kCancelBlocks == 0) AZ_RETURN_IF_ERROR(cancel.Check());
-    const VectorBlock& block = blocks_[block_index]->vectors[vector_slot];
-    const uint32_t count = std::min(kBlockRows, limit - first);
-    uint64_t rows = block.present.load(std::memory_order_relaxed);
-    if (count < kBlockRows) rows &= (uint64_t{1} << count) - 1;
-    if (admitted != nullptr) rows &= admitted->words()[block_index];
+  float distances[kChunkRows];
+  uint32_t ids[kChunkRows];
+  for (size_t index = 0; FirstOf(index) < limit; ++index) {
+    if (index % kCancelChunks == 0) AZ_RETURN_IF_ERROR(cancel.Check());
+    const uint32_t first = FirstOf(index);
+    const VectorChunk& chunk = ChunkAt(index).vectors[vector_slot];
+    const uint32_t count = std::min(kChunkRows, limit - first);
+    uint64_t rows = chunk.present.load(std::memory_order_relaxed);
+    if (count < kChunkRows) rows &= (uint64_t{1} << count) - 1;
+    if (admitted != nullptr) rows &= admitted->words()[first / 64] >> (first % 64);
     uint32_t chosen = 0;
     for (; rows != 0; rows &= rows - 1) {
       ids[chosen++] = static_cast<uint32_t>(std::countr_zero(rows));
     }
     if (chosen == 0) continue;
-    kernels.gather(query, block.values.data(), dim, dim, ids, chosen, distances);
+    kernels.gather(query, chunk.values.data(), dim, dim, ids, chosen, distances);
     computed += chosen;
     for (uint32_t i = 0; i < chosen; ++i) {
       if (distances[i] <= top.bound()) top.Push({distances[i], first + ids[i]});
@@ -195,11 +278,22 @@ absl::StatusOr<index::GraphSearchResult> GrowingSegment::Walk(size_t, const floa
 }
 
 void GrowingSegment::MarkRetired(uint32_t position) {
-  const uint64_t bit = uint64_t{1} << (position % kBlockRows);
-  Block& block = *blocks_[position / kBlockRows];
-  if ((block.retired.fetch_or(bit, std::memory_order_acq_rel) & bit) == 0) {
+  const uint64_t bit = uint64_t{1} << InChunk(position);
+  Chunk& chunk = ChunkAt(ChunkOf(position));
+  if ((chunk.retired.fetch_or(bit, std::memory_order_acq_rel) & bit) == 0) {
     retired_count_.fetch_add(1, std::memory_order_acq_rel);
   }
+}
+
+uint64_t GrowingSegment::RetiredWord(size_t i) const {
+  const auto first = static_cast<uint32_t>(i * 64);
+  if (first >= kSmallRows) return ChunkAt(ChunkOf(first)).retired.load(std::memory_order_acquire);
+  const uint32_t end = std::min(first + 64, size());
+  uint64_t word = 0;
+  for (size_t index = ChunkOf(first); FirstOf(index) < end; ++index) {
+    word |= ChunkAt(index).retired.load(std::memory_order_acquire) << (FirstOf(index) - first);
+  }
+  return word;
 }
 
 }  // namespace azimuth::engine

@@ -3,18 +3,45 @@
 namespace azimuth::engine {
 namespace {
 
-// Rebuilding pays once a quarter of the rows that a walk meets are dead.
+// Rebuilding pays once a quarter of the rows that a walk meets are dead; who asks to optimize pays
+// for less.
 constexpr uint64_t kRetiredShareInverse = 4;
+constexpr uint64_t kRetiredShareInverseOptimize = 20;
+// At rest a segment may be merged with one that is so many times smaller: sizes then fall by more
+// than that from left to right, and the rows of a collection that rests again and again after a few
+// writes are not all written anew each time.
+constexpr uint64_t kAtRestRatio = 8;
 
 uint64_t LiveRows(const MergeCandidate& segment) {
   return segment.rows - segment.retired_rows;
 }
 
+// The sealed segments up to `end` that may stand in one with the one before it.
+MergeChoice NeighboursBefore(std::span<const MergeCandidate> segments, size_t end,
+                             const MergeLimits& limits) {
+  MergeChoice choice{end - 1, end};
+  uint64_t rows = LiveRows(segments[choice.begin]);
+  while (choice.begin > 0) {
+    const MergeCandidate& left = segments[choice.begin - 1];
+    const bool near = limits.mode == MergeMode::kOptimize || LiveRows(left) <= kAtRestRatio * rows;
+    if (left.state != SegmentState::kSealed || !near ||
+        LiveRows(left) + rows > limits.segment_rows_max) {
+      break;
+    }
+    rows += LiveRows(left);
+    --choice.begin;
+  }
+  return choice;
+}
+
 }  // namespace
 
 bool WantsVacuum(const MergeCandidate& segment, const MergeLimits& limits) {
-  return segment.state == SegmentState::kSealed && segment.rows >= limits.vacuum_rows_min &&
-         segment.retired_rows * kRetiredShareInverse > segment.rows;
+  const bool optimize = limits.mode == MergeMode::kOptimize;
+  return segment.state == SegmentState::kSealed &&
+         segment.rows >= (optimize ? 1 : limits.vacuum_rows_min) &&
+         segment.retired_rows * (optimize ? kRetiredShareInverseOptimize : kRetiredShareInverse) >
+             segment.rows;
 }
 
 std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
@@ -37,6 +64,11 @@ std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
       --choice.begin;
     }
     return choice;
+  }
+  for (size_t end = segments.size(); end > 0 && limits.mode != MergeMode::kWriting; --end) {
+    if (segments[end - 1].state != SegmentState::kSealed) continue;
+    const MergeChoice choice = NeighboursBefore(segments, end, limits);
+    if (choice.end - choice.begin > 1) return choice;
   }
   for (size_t i = 0; i < segments.size(); ++i) {
     if (WantsVacuum(segments[i], limits)) {

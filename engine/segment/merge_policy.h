@@ -3,7 +3,9 @@
 // Closed growing segments are taken together; smaller or equal sealed ones to their left join them,
 // so that sizes fall from left to right at least by half and a collection has a logarithmic number
 // of segments, while each row is built about log2(rows / growing_rows_max) times at most. A sealed
-// segment whose rows are retired beyond a share is built anew alone.
+// segment whose rows are retired beyond a share is built anew alone. A collection at rest is merged
+// further, so that it ends with one or a few segments, and one that is being optimized as far as
+// segment_rows_max allows.
 // Thread safety: pure function.
 #pragma once
 
@@ -22,7 +24,14 @@ struct MergeCandidate {
   uint64_t retired_rows = 0;
 };
 
+enum class MergeMode {
+  kWriting,   // Only what writes have left.
+  kAtRest,    // No write came for a while: also neighbours of which the left one is not far larger.
+  kOptimize,  // Everything that may stand in one segment.
+};
+
 struct MergeLimits {
+  MergeMode mode = MergeMode::kWriting;
   uint64_t segment_rows_max = 0;  // A merge of several segments never makes more rows.
   uint64_t vacuum_rows_min =
       0;  // Smaller sealed segments are not built anew for their retired rows.

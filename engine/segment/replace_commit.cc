@@ -7,6 +7,9 @@
 #include "storage/file.h"
 
 #include <algorithm>
+#include <bit>
+#include <span>
+#include <utility>
 
 namespace azimuth::engine {
 
@@ -16,7 +19,64 @@ void MarkRetiredRows(const RetiredMap& retired, Segment& segment) {
   }
 }
 
+namespace {
+
+// Rows that one commit takes out of the store.
+constexpr size_t kDropRows = 4096;
+
+// Removes rows that no reader sees, and keeps their retirements.
+class DropRowsCommit final : public Commit {
+ public:
+  DropRowsCommit(const Collection& collection, std::span<const RowId> rows)
+      : collection_(collection), rows_(rows) {}
+  absl::StatusOr<bool> Resolve(ResolveContext& context) override {
+    if (collection_.dropped.load()) return false;
+    std::vector<FieldId> fields;
+    for (const VectorFieldDef& field : collection_.schema.vectors) fields.push_back(field.id);
+    for (const RowId row : rows_) {
+      context.batch.DeleteRowData(collection_.row_store, row, fields);
+    }
+    return true;
+  }
+  void Apply(Seq) override {}
+
+ private:
+  const Collection& collection_;
+  const std::span<const RowId> rows_;
+};
+
+std::vector<uint64_t> RetiredWords(const Segment& segment) {
+  std::vector<uint64_t> words((segment.size() + 63) / 64);
+  for (size_t i = 0; i < words.size(); ++i) words[i] = segment.RetiredWord(i);
+  return words;
+}
+
+}  // namespace
+
+ReplaceCommit::ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
+                             std::vector<std::shared_ptr<Segment>> inputs,
+                             std::vector<std::shared_ptr<Segment>> replacements,
+                             SegmentBuildOutput built)
+    : core_(core),
+      collection_(std::move(collection)),
+      inputs_(std::move(inputs)),
+      replacements_(std::move(replacements)),
+      built_(std::move(built)) {
+  // The words first: what is retired between the two is marked twice, never not at all.
+  for (const auto& input : inputs_) marked_.push_back(RetiredWords(*input));
+  for (const auto& replacement : replacements_) {
+    MarkRetiredRows(collection_->retired, *replacement);
+  }
+}
+
 absl::Status ReplaceCommit::Publish() {
+  const std::span<const RowId> dropped = built_.dropped;
+  for (size_t first = 0; first < dropped.size(); first += kDropRows) {
+    DropRowsCommit drop(*collection_,
+                        dropped.subspan(first, std::min(kDropRows, dropped.size() - first)));
+    AZ_RETURN_IF_ERROR(core_.queue.Run(drop, CancelToken()).status());
+    AZ_FAILPOINT(kSegmentMidDrop);
+  }
   AZ_FAILPOINT(kSegmentBeforeCatalog);
   AZ_RETURN_IF_ERROR(core_.queue.Run(*this, CancelToken()).status());
   AZ_FAILPOINT(kSegmentAfterCatalog);
@@ -33,10 +93,8 @@ absl::StatusOr<bool> ReplaceCommit::Resolve(ResolveContext& context) {
       current.end()) {
     return absl::AbortedError("the segments to replace are no longer in the list");
   }
-  std::vector<FieldId> vector_fields;
-  for (const VectorFieldDef& field : collection_->schema.vectors) vector_fields.push_back(field.id);
   for (const RowId row : built_.dropped) {
-    context.batch.DeleteRow(collection_->row_store, row, vector_fields);
+    context.batch.DeleteRetired(collection_->row_store, row);
   }
   if (built_.entry.has_value()) context.batch.PutSegment(*built_.entry);
   for (const auto& input : inputs_) {
@@ -49,24 +107,65 @@ absl::StatusOr<bool> ReplaceCommit::Resolve(ResolveContext& context) {
   return true;
 }
 
+void ReplaceCommit::MarkNewlyRetired() {
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const Segment& input = *inputs_[i];
+    for (size_t word = 0; word < marked_[i].size(); ++word) {
+      uint64_t fresh = input.RetiredWord(word) & ~marked_[i][word];
+      for (; fresh != 0; fresh &= fresh - 1) {
+        const RowId row = input.row_id(
+            static_cast<uint32_t>(word * 64 + static_cast<size_t>(std::countr_zero(fresh))));
+        for (const auto& replacement : replacements_) {
+          if (const auto position = replacement->Find(row)) replacement->MarkRetired(*position);
+        }
+      }
+    }
+  }
+}
+
+// The numbers of dropped rows are needed while readers use the list before this one.
+void ReplaceCommit::ForgetDropped() {
+  auto& forgotten = collection_->forgotten;
+  while (!forgotten.empty() && forgotten.front().unused->load()) {
+    if (auto free_pages = collection_->retired.Forget(forgotten.front().rows)) {
+      core_.views.Retire(std::move(free_pages));
+    }
+    forgotten.pop_front();
+  }
+  if (built_.dropped.empty()) return;
+  ForgottenRows rows{.rows = std::move(built_.dropped)};
+  core_.views.Retire([unused = rows.unused] { unused->store(true); });
+  forgotten.push_back(std::move(rows));
+}
+
+uint64_t ReplaceCommit::UnindexedRows(const std::vector<std::shared_ptr<Segment>>& segments) const {
+  uint64_t rows = 0;
+  for (const auto& segment : segments) {
+    if (segment->state() != SegmentState::kSealed) rows += segment->size();
+  }
+  return rows;
+}
+
 void ReplaceCommit::Apply(Seq) {
   const auto& old = collection_->segments().segments;
   const auto first = std::find(old.begin(), old.end(), inputs_.front());
   AZ_CHECK(first != old.end());
-  for (const auto& replacement : replacements_) {
-    MarkRetiredRows(collection_->retired, *replacement);
-  }
+  MarkNewlyRetired();
   SegmentSet next;
   next.segments.assign(old.begin(), first);
   next.segments.insert(next.segments.end(), replacements_.begin(), replacements_.end());
   next.segments.insert(next.segments.end(), first + static_cast<std::ptrdiff_t>(inputs_.size()),
                        old.end());
   collection_->SetSegments(std::move(next), core_.views);
+  ForgetDropped();
+  collection_->unindexed_rows.fetch_add(UnindexedRows(replacements_) - UnindexedRows(inputs_),
+                                        std::memory_order_relaxed);
+  core_.backpressure.Relieve();
   for (const auto& input : inputs_) {
     if (input->state() != SegmentState::kSealed) continue;
-    core_.views.Retire([path = core_.dir.segment_path(input->id())] {
+    core_.views.Retire([&files = core_.files(), path = core_.dir.segment_path(input->id())] {
       AZ_FAILPOINT_VISIT(kSegmentBeforeRemove);
-      const absl::Status status = storage::RemoveFile(path);
+      const absl::Status status = storage::RemoveFile(path, files);
       // A file that was set aside is gone already.
       if (!status.ok() && status.code() != absl::StatusCode::kNotFound) {
         LogWarning("a replaced segment file stays until the next start: %s",

@@ -1,9 +1,11 @@
 // ReplaceCommit: some segments of a collection are replaced by others that answer for the same
 // rows: the publication of a build, or of rows read again in place of a bad file.
 //
-// One commit writes the catalog and removes dropped rows; its apply step sets the retirements that
-// came meanwhile and swaps the list. Files of replaced segments go when no reader can see them.
-// Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
+// Dropped rows leave the store first, in small commits (their retirements stay, so that the
+// replaced segments stay true); then one commit writes the catalog and removes those retirements,
+// and its apply step sets the retirements that came meanwhile and swaps the list. Files of replaced
+// segments go when no reader can see them. Thread safety: made by the thread that waits; Resolve
+// and Apply are the leader's.
 #pragma once
 
 #include "engine/core.h"
@@ -22,12 +24,7 @@ class ReplaceCommit final : public Commit {
   // `inputs` are adjacent in the list. `built` is what was written, if something was.
   ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
                 std::vector<std::shared_ptr<Segment>> inputs,
-                std::vector<std::shared_ptr<Segment>> replacements, SegmentBuildOutput built)
-      : core_(core),
-        collection_(std::move(collection)),
-        inputs_(std::move(inputs)),
-        replacements_(std::move(replacements)),
-        built_(std::move(built)) {}
+                std::vector<std::shared_ptr<Segment>> replacements, SegmentBuildOutput built);
 
   // Runs it through the queue.
   absl::Status Publish();
@@ -39,11 +36,18 @@ class ReplaceCommit final : public Commit {
   const std::vector<std::shared_ptr<Segment>>& replacements() const { return replacements_; }
 
  private:
+  // Sets retirements of the inputs that are not in marked_ in the replacements.
+  void MarkNewlyRetired();
+  void ForgetDropped();
+  uint64_t UnindexedRows(const std::vector<std::shared_ptr<Segment>>& segments) const;
+
   Core& core_;
   const std::shared_ptr<Collection> collection_;
   const std::vector<std::shared_ptr<Segment>> inputs_;
   const std::vector<std::shared_ptr<Segment>> replacements_;
-  const SegmentBuildOutput built_;
+  SegmentBuildOutput built_;
+  // The retired words of each input as they were before the replacements were marked.
+  std::vector<std::vector<uint64_t>> marked_;
 };
 
 // Sets the retired bits of `segment` from the map. Before it is published, or by the leader.

@@ -15,10 +15,39 @@ Seq RetiredMap::RetiredAt(RowId row) const {
   return seq == 0 ? kSeqMax : Seq{seq};
 }
 
+RetiredMap::~RetiredMap() {
+  const Directory* directory = directory_.load(std::memory_order_relaxed);
+  if (directory == nullptr) return;
+  for (const std::atomic<Page*>& page : directory->pages) {
+    std::unique_ptr<Page>(page.load(std::memory_order_relaxed)).reset();
+  }
+}
+
 void RetiredMap::Retire(RowId row, Seq seq) {
-  PageFor(Raw(row) / kPageRows)
-      .retired_seq[Raw(row) % kPageRows]
-      .store(Raw(seq), std::memory_order_release);
+  Page& page = PageFor(Raw(row) / kPageRows);
+  std::atomic<uint64_t>& entry = page.retired_seq[Raw(row) % kPageRows];
+  if (entry.load(std::memory_order_relaxed) == 0) ++page.used;
+  entry.store(Raw(seq), std::memory_order_release);
+}
+
+std::function<void()> RetiredMap::Forget(std::span<const RowId> rows) {
+  Directory* directory = directory_.load(std::memory_order_relaxed);
+  std::vector<std::shared_ptr<Page>> empty;
+  for (const RowId row : rows) {
+    const uint64_t page_index = Raw(row) / kPageRows;
+    if (directory == nullptr || page_index >= directory->pages.size()) continue;
+    Page* page = directory->pages[page_index].load(std::memory_order_relaxed);
+    if (page == nullptr) continue;
+    std::atomic<uint64_t>& entry = page->retired_seq[Raw(row) % kPageRows];
+    if (entry.load(std::memory_order_relaxed) == 0) continue;
+    entry.store(0, std::memory_order_relaxed);
+    if (--page->used > 0) continue;
+    directory->pages[page_index].store(nullptr, std::memory_order_release);
+    page_count_.fetch_sub(1, std::memory_order_relaxed);
+    empty.emplace_back(page);
+  }
+  if (empty.empty()) return nullptr;
+  return [pages = std::move(empty)]() mutable { pages.clear(); };
 }
 
 RetiredMap::Page& RetiredMap::PageFor(uint64_t page_index) {
@@ -36,8 +65,8 @@ RetiredMap::Page& RetiredMap::PageFor(uint64_t page_index) {
   }
   Page* page = directory->pages[page_index].load(std::memory_order_relaxed);
   if (page == nullptr) {
-    pages_.push_back(std::make_unique<Page>());  // Value-initialised: all rows live.
-    page = pages_.back().get();
+    page = std::make_unique<Page>().release();  // Value-initialised: all rows live.
+    page_count_.fetch_add(1, std::memory_order_relaxed);
     directory->pages[page_index].store(page, std::memory_order_release);
   }
   return *page;

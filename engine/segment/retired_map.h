@@ -2,16 +2,19 @@
 // replaced), by row id. Belongs to the row store and not to a segment, so that a merge has nothing
 // to carry over.
 //
-// Pages of 512 rows are allocated when the first row of one is retired; the directory grows by
-// doubling, and old directories live until the map dies (together less than the newest).
-// Thread safety: Retire by one thread at a time (the commit leader); RetiredAt from any thread.
+// Pages of 512 rows are allocated when the first row of one is retired, and taken out once all
+// their retirements are forgotten; the directory grows by doubling, and old directories live until
+// the map dies (together less than the newest). Thread safety: Retire and Forget by one thread at a
+// time (the commit leader); RetiredAt from any thread.
 #pragma once
 
 #include "base/ids.h"
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace azimuth::engine {
@@ -19,17 +22,25 @@ namespace azimuth::engine {
 class RetiredMap final {
  public:
   RetiredMap() = default;
+  ~RetiredMap();
   RetiredMap(const RetiredMap&) = delete;
   RetiredMap& operator=(const RetiredMap&) = delete;
 
   // kSeqMax if it is live.
   Seq RetiredAt(RowId row) const;
   void Retire(RowId row, Seq seq);
+  // Rows that are retired and that no reader asks for any more: merges have dropped them. Returns
+  // what frees the pages that are now empty: to be called once no reader that is here now is left;
+  // empty if there are none.
+  std::function<void()> Forget(std::span<const RowId> rows);
+  // Pages that are allocated, for statistics.
+  size_t page_count() const { return page_count_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr uint64_t kPageRows = 512;
   struct Page {
     std::atomic<uint64_t> retired_seq[kPageRows];  // 0: live. (No commit has sequence number 0.)
+    uint32_t used = 0;                             // Of them not 0; touched by the leader only.
   };
   struct Directory {
     explicit Directory(size_t n) : pages(n) {}
@@ -40,7 +51,7 @@ class RetiredMap final {
 
   std::atomic<Directory*> directory_{nullptr};
   std::vector<std::unique_ptr<Directory>> directories_;  // Touched by Retire only.
-  std::vector<std::unique_ptr<Page>> pages_;             // Touched by Retire only.
+  std::atomic<size_t> page_count_{0};
 };
 
 }  // namespace azimuth::engine

@@ -34,8 +34,8 @@ SealedSegment::SealedSegment(std::unique_ptr<storage::SegmentFile> file, const S
 
 absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     const std::string& path, const Schema& schema, const storage::SegmentEntry& entry,
-    uint64_t incarnation) {
-  AZ_ASSIGN_OR_RETURN(auto file, storage::SegmentFile::Open(path));
+    uint64_t incarnation, storage::Files& files) {
+  AZ_ASSIGN_OR_RETURN(auto file, storage::SegmentFile::Open(path, files));
   const storage::SegmentHeader& header = file->header();
   if (header.id != entry.id || header.row_store != entry.row_store ||
       header.incarnation != incarnation) {
@@ -65,6 +65,11 @@ absl::Status SealedSegment::OpenColumns() {
                       file_->Require({SectionKind::kInsertSeqs, {}, {}}, uint64_t{size_} * 8));
   row_ids_ = Cast<uint64_t>(row_ids);
   insert_seqs_ = Cast<uint64_t>(seqs);
+  const SectionId expiries{SectionKind::kExpiries, {}, {}};
+  if (file_->Find(expiries).has_value()) {
+    AZ_ASSIGN_OR_RETURN(const auto bytes, file_->Require(expiries, (uint64_t{size_} + 1) * 8));
+    expiries_ = Cast<int64_t>(bytes);
+  }
   AZ_ASSIGN_OR_RETURN(const auto keys, file_->Require({SectionKind::kKeys, {}, {}}, std::nullopt));
   AZ_ASSIGN_OR_RETURN(keys_, index::ColumnReader::Open(keys));
   for (const SectionId& id : file_->Sections()) {

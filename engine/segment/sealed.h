@@ -28,7 +28,8 @@ class SealedSegment final : public Segment {
   static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
                                                              const Schema& schema,
                                                              const storage::SegmentEntry& entry,
-                                                             uint64_t incarnation);
+                                                             uint64_t incarnation,
+                                                             storage::Files& files);
 
   SegmentState state() const override { return SegmentState::kSealed; }
   SegmentId id() const override { return file_->header().id; }
@@ -41,6 +42,12 @@ class SealedSegment final : public Segment {
   RowId row_id(uint32_t position) const override { return RowId{row_ids_[position]}; }
   Seq insert_seq(uint32_t position) const override { return Seq{insert_seqs_[position]}; }
   KeyView key(uint32_t position) const override;
+  int64_t expires_at_unix_us(uint32_t position) const override {
+    return expiries_ == nullptr ? 0 : expiries_[1 + position];
+  }
+  int64_t earliest_expiry() const override {
+    return expiries_ == nullptr ? INT64_MAX : expiries_[0];
+  }
   void ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
                    index::ScalarView* out) const override;
   void ExportScalars(std::span<const uint32_t> positions, uint32_t base,
@@ -48,6 +55,11 @@ class SealedSegment final : public Segment {
   std::vector<const float*> ExportVectors(size_t vector_slot,
                                           std::span<const uint32_t> positions) const override;
   bool HasGraph(size_t vector_slot) const override { return vectors_[vector_slot].has_graph; }
+  SegmentGraph Graph(size_t vector_slot) const override {
+    const VectorSection& section = vectors_[vector_slot];
+    if (!section.has_graph) return {};
+    return {&section.graph, {section.node_positions, section.node_count}};
+  }
   uint32_t VectorCount(size_t vector_slot) const override {
     return vectors_[vector_slot].node_count;
   }
@@ -85,6 +97,7 @@ class SealedSegment final : public Segment {
   uint32_t size_ = 0;
   const uint64_t* row_ids_ = nullptr;
   const uint64_t* insert_seqs_ = nullptr;
+  const int64_t* expiries_ = nullptr;  // The smallest, then that of each position; may be null.
   index::ColumnReader keys_;
   absl::flat_hash_map<uint32_t, index::ColumnReader> fields_;  // By field id.
   StringMap<index::ColumnReader> paths_;

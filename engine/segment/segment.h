@@ -31,6 +31,17 @@
 
 namespace azimuth::engine {
 
+// True if a record that ends at `expires_at_unix_us` (0: never) is absent at `now_unix_us`.
+inline bool HasExpired(int64_t expires_at_unix_us, int64_t now_unix_us) {
+  return expires_at_unix_us != 0 && expires_at_unix_us <= now_unix_us;
+}
+
+// What decides on the rows that a reader sees: its sequence number and its one time.
+struct ReadPoint {
+  Seq seq{};
+  int64_t now_unix_us = 0;
+};
+
 // A key without ownership; the view lives as long as its segment.
 struct KeyView {
   bool is_string = false;
@@ -70,6 +81,12 @@ class ColumnSetWriter final {
   std::map<std::string, Column, std::less<>> paths_;
 };
 
+// The graph of a vector field and which position each of its nodes is; borrowed from its segment.
+struct SegmentGraph {
+  const index::FrozenGraph* graph = nullptr;  // Null: there is none.
+  std::span<const uint32_t> node_positions;
+};
+
 class Segment : public index::TieOrder {
  public:
   ~Segment() override = default;
@@ -84,6 +101,9 @@ class Segment : public index::TieOrder {
   virtual RowId row_id(uint32_t position) const = 0;
   virtual Seq insert_seq(uint32_t position) const = 0;
   virtual KeyView key(uint32_t position) const = 0;
+  virtual int64_t expires_at_unix_us(uint32_t position) const = 0;
+  // No row ends before this; INT64_MAX if none ever does.
+  virtual int64_t earliest_expiry() const = 0;
 
   // The number of positions whose insert_seq <= seq: [0, n).
   uint32_t InsertedBy(Seq seq) const;
@@ -103,6 +123,7 @@ class Segment : public index::TieOrder {
 
   // True if the vector field (by its place in the schema) has a graph here.
   virtual bool HasGraph(size_t vector_slot) const = 0;
+  virtual SegmentGraph Graph(size_t vector_slot) const = 0;
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
   // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the

@@ -7,6 +7,7 @@
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -81,11 +82,27 @@ std::string KeyColumn(const Rows& rows) {
   return writer.Finish(static_cast<uint32_t>(rows.row_ids.size()));
 }
 
+// Nothing if no row ever ends.
+absl::Status WriteExpiries(storage::SegmentWriter& writer, const Rows& rows) {
+  std::vector<int64_t> expiries = {INT64_MAX};
+  expiries.reserve(1 + rows.row_ids.size());
+  for (const Rows::Part& part : rows.parts) {
+    for (const uint32_t position : part.positions) {
+      const int64_t expires = part.segment->expires_at_unix_us(position);
+      expiries.push_back(expires);
+      if (expires != 0) expiries[0] = std::min(expiries[0], expires);
+    }
+  }
+  if (expiries[0] == INT64_MAX) return absl::OkStatus();
+  return WriteArray(writer, {SectionKind::kExpiries, {}, {}}, expiries);
+}
+
 absl::Status WriteScalars(storage::SegmentWriter& writer, const Rows& rows) {
   const auto row_count = static_cast<uint32_t>(rows.row_ids.size());
   AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kRowIds, {}, {}}, rows.row_ids));
   AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kInsertSeqs, {}, {}}, rows.insert_seqs));
   AZ_RETURN_IF_ERROR(WriteBytes(writer, {SectionKind::kKeys, {}, {}}, KeyColumn(rows)));
+  AZ_RETURN_IF_ERROR(WriteExpiries(writer, rows));
   // Every row stands in the default partition today: one run that begins at position 0.
   const std::vector<uint32_t> partitions = {Raw(kDefaultPartition), 0};
   AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kPartitions, {}, {}}, partitions));
@@ -116,42 +133,108 @@ bool WantsGraph(const VectorFieldDef& field, size_t vectors, uint32_t graph_rows
   return false;
 }
 
-absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInput& input,
-                          const Rows& rows, size_t slot, const index::ParallelFor& parallel,
-                          const CancelToken& cancel) {
-  const VectorFieldDef& field = input.schema.vectors[slot];
+// The vectors of one field that go into the file.
+struct FieldVectors {
   std::vector<const float*> vectors;
-  std::vector<uint32_t> positions;
+  std::vector<uint32_t> positions;  // Of each in the new segment; ascending.
+  std::vector<size_t> part_begin;   // Of each part, and the end.
+};
+
+FieldVectors GatherVectors(const Rows& rows, size_t slot) {
+  FieldVectors field;
   for (const Rows::Part& part : rows.parts) {
+    field.part_begin.push_back(field.vectors.size());
     const auto pointers = part.segment->ExportVectors(slot, part.positions);
     for (size_t i = 0; i < pointers.size(); ++i) {
       if (pointers[i] == nullptr) continue;
-      vectors.push_back(pointers[i]);
-      positions.push_back(part.base + static_cast<uint32_t>(i));
+      field.vectors.push_back(pointers[i]);
+      field.positions.push_back(part.base + static_cast<uint32_t>(i));
     }
   }
-  std::vector<uint32_t> order(vectors.size());
+  field.part_begin.push_back(field.vectors.size());
+  return field;
+}
+
+// A graph is taken over if it keeps at least this share of its nodes, and those are at least this
+// share of the new one's. Measured with m 16 (sift, 20 000 x 128; fashion-mnist, 30 000 x 784):
+// with 2 % of the nodes gone and as many added a merge takes 1/17 of a build, with 20 % both ways
+// 2/5 and 1/3; recall@10 at ef 64 after 50 and 10 such merges is within 0.3 points of a new
+// graph's.
+constexpr double kKeptShareMin = 0.8;
+constexpr double kOutputShareMin = 0.5;
+
+// Of each node of `graph`, a graph of part `index`: its number among `field`, or kGone. Empty if
+// the graph is not worth reusing.
+std::vector<uint32_t> NewNodes(const SegmentGraph& graph, const Rows& rows,
+                               const FieldVectors& field, size_t index) {
+  const size_t begin = field.part_begin[index];
+  const size_t end = field.part_begin[index + 1];
+  const auto kept = static_cast<double>(end - begin);
+  if (kept < kKeptShareMin * static_cast<double>(graph.node_positions.size()) ||
+      kept < kOutputShareMin * static_cast<double>(field.vectors.size())) {
+    return {};
+  }
+  const Rows::Part& part = rows.parts[index];
+  std::vector<uint32_t> new_of_old(part.segment->size(), index::GraphSeed::kGone);
+  for (size_t i = begin; i < end; ++i) {
+    new_of_old[part.positions[field.positions[i] - part.base]] = static_cast<uint32_t>(i);
+  }
+  std::vector<uint32_t> new_node;
+  new_node.reserve(graph.node_positions.size());
+  for (const uint32_t position : graph.node_positions) new_node.push_back(new_of_old[position]);
+  return new_node;
+}
+
+// Extends the graph of the part with the most vectors where that pays, else builds one anew.
+absl::StatusOr<index::BuiltGraph> MakeGraph(const index::HnswBuildOptions& options, size_t slot,
+                                            const Rows& rows, const FieldVectors& field,
+                                            const index::ParallelFor& parallel,
+                                            const CancelToken& cancel, SegmentBuildOutput& output) {
+  size_t largest = 0;
+  const auto count = [&](size_t i) { return field.part_begin[i + 1] - field.part_begin[i]; };
+  for (size_t i = 1; i < rows.parts.size(); ++i) {
+    if (count(i) > count(largest)) largest = i;
+  }
+  const SegmentGraph graph = rows.parts[largest].segment->Graph(slot);
+  if (graph.graph != nullptr && graph.graph->m() == options.m) {
+    const std::vector<uint32_t> new_node = NewNodes(graph, rows, field, largest);
+    if (!new_node.empty()) {
+      ++output.graphs_reused;
+      return index::ExtendHnsw(field.vectors, options, {graph.graph, new_node}, parallel, cancel);
+    }
+  }
+  ++output.graphs_built;
+  return index::BuildHnsw(field.vectors, options, parallel, cancel);
+}
+
+absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInput& input,
+                          const Rows& rows, size_t slot, const index::ParallelFor& parallel,
+                          const CancelToken& cancel, SegmentBuildOutput& output) {
+  const VectorFieldDef& def = input.schema.vectors[slot];
+  const FieldVectors field = GatherVectors(rows, slot);
+  std::vector<uint32_t> order(field.vectors.size());
   std::iota(order.begin(), order.end(), 0);
-  if (WantsGraph(field, vectors.size(), input.graph_rows_min)) {
+  if (WantsGraph(def, field.vectors.size(), input.graph_rows_min)) {
     index::HnswBuildOptions options;
-    options.metric = ToIndexMetric(field.metric);
-    options.dim = field.dim;
-    options.m = field.index.m;
-    options.ef_construction = field.index.ef_construction;
+    options.metric = ToIndexMetric(def.metric);
+    options.dim = def.dim;
+    options.m = def.index.m;
+    options.ef_construction = def.index.ef_construction;
     options.seed = Raw(input.id);
     AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
-                        index::BuildHnsw(vectors, options, parallel, cancel));
+                        MakeGraph(options, slot, rows, field, parallel, cancel, output));
     order = index::BreadthFirstOrder(graph);
     AZ_RETURN_IF_ERROR(
-        WriteBytes(writer, {SectionKind::kGraph, field.id, {}}, index::FreezeGraph(graph, order)));
+        WriteBytes(writer, {SectionKind::kGraph, def.id, {}}, index::FreezeGraph(graph, order)));
   }
   std::vector<uint32_t> node_positions(order.size());
-  for (size_t node = 0; node < order.size(); ++node) node_positions[node] = positions[order[node]];
-  AZ_RETURN_IF_ERROR(
-      WriteArray(writer, {SectionKind::kNodePositions, field.id, {}}, node_positions));
-  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kVectors, field.id, {}}));
+  for (size_t node = 0; node < order.size(); ++node) {
+    node_positions[node] = field.positions[order[node]];
+  }
+  AZ_RETURN_IF_ERROR(WriteArray(writer, {SectionKind::kNodePositions, def.id, {}}, node_positions));
+  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kVectors, def.id, {}}));
   for (const uint32_t node : order) {
-    AZ_RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(vectors[node], field.dim))));
+    AZ_RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(field.vectors[node], def.dim))));
   }
   return absl::OkStatus();
 }
@@ -164,6 +247,7 @@ absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
   AZ_FAILPOINT(kSegmentBeforeBuild);
   SegmentBuildOutput output;
   AZ_ASSIGN_OR_RETURN(Rows rows, Gather(input, cancel));
+  AZ_FAILPOINT(kSegmentAfterGather);
   output.dropped = std::move(rows.dropped);
   if (rows.row_ids.empty()) return output;
 
@@ -175,10 +259,11 @@ absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
   header.max_insert_seq = Seq{rows.insert_seqs.back()};
   header.first_row = input.segments.front()->rows().first;
   header.end_row = input.segments.back()->rows().end;
-  AZ_ASSIGN_OR_RETURN(const auto writer, storage::SegmentWriter::Create(input.path, header));
+  AZ_ASSIGN_OR_RETURN(const auto writer,
+                      storage::SegmentWriter::Create(input.path, header, input.files));
   AZ_RETURN_IF_ERROR(WriteScalars(*writer, rows));
   for (size_t slot = 0; slot < input.schema.vectors.size(); ++slot) {
-    AZ_RETURN_IF_ERROR(WriteVectors(*writer, input, rows, slot, parallel, cancel));
+    AZ_RETURN_IF_ERROR(WriteVectors(*writer, input, rows, slot, parallel, cancel, output));
   }
   storage::SegmentEntry entry;
   entry.id = input.id;

@@ -9,6 +9,7 @@
 #include "engine/segment/retired_map.h"
 #include "engine/segment/segment.h"
 #include "index/graph/hnsw_builder.h"
+#include "storage/file.h"
 #include "storage/row.h"
 
 #include "absl/status/statusor.h"
@@ -31,14 +32,18 @@ struct SegmentBuildInput {
   RowStoreId row_store;
   uint64_t incarnation;
   std::string path;  // Of the file to write.
+  storage::Files& files;
 };
 
 struct SegmentBuildOutput {
   std::optional<storage::SegmentEntry> entry;  // nullopt if no row was left: then there is no file.
   std::vector<RowId> dropped;                  // The rows that were left out.
+  // Of the graphs in the file: made out of that of the largest input, and anew.
+  uint32_t graphs_reused = 0;
+  uint32_t graphs_built = 0;
 };
 
-// Verifies the inputs, builds the graphs, writes the file. Errors: DataLoss (an input is bad),
+// Verifies the inputs, makes the graphs, writes the file. Errors: DataLoss (an input is bad),
 // those of `cancel` and of the file.
 absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
                                                 const index::ParallelFor& parallel,

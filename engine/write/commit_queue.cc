@@ -89,7 +89,7 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   GroupOverlay overlay;
   bool any_change = false;
   for (Waiter* waiter : group) {
-    ResolveContext context{store_, overlay, batch, Seq{last_seq_ + 1}};
+    ResolveContext context{store_, overlay, batch, Seq{last_seq_ + 1}, waiter == group.back()};
     const absl::StatusOr<bool> changes = waiter->commit->Resolve(context);
     if (!changes.ok()) {
       waiter->status = changes.status();
@@ -109,8 +109,10 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   for (Waiter* waiter : group) {
     if (waiter->status.ok()) waiter->commit->Apply(waiter->seq);
   }
+  AZ_FAILPOINT_VISIT(kCommitBeforePublish);
   if (any_change) views_.Publish(Seq{last_seq_}, store_.TakeSnapshot());
   for (Waiter* waiter : group) {
+    if (waiter->status.ok()) waiter->commit->AfterPublish();
     if (waiter->seq == kSeqZero) waiter->seq = views_.published();
   }
   AZ_FAILPOINT_VISIT(kCommitAfterApply);

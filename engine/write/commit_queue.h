@@ -24,17 +24,26 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 namespace azimuth::engine {
 
+struct CheckedRecord;
+
 // What earlier commits of a group have decided and the store does not have yet.
 struct GroupOverlay {
-  // Of a key: its entry, or nullopt when it is deleted.
-  absl::flat_hash_map<std::pair<RowStoreId, Key>, std::optional<storage::KeyEntry>> keys;
+  struct PendingKey {
+    std::optional<storage::KeyEntry> entry;  // nullopt when it is deleted.
+    // What was put, as it stands in the commit that put it; valid until that is applied.
+    const CheckedRecord* record = nullptr;
+  };
+  absl::flat_hash_map<std::pair<RowStoreId, Key>, PendingKey> keys;
   // Live rows of a row store.
   absl::flat_hash_map<RowStoreId, uint64_t> live_rows;
+  // Request ids that commits of the group will remember.
+  absl::flat_hash_map<std::string, storage::RequestEntry> requests;
 };
 
 struct ResolveContext {
@@ -42,6 +51,8 @@ struct ResolveContext {
   GroupOverlay& overlay;
   storage::CommitBatch& batch;
   Seq seq;  // Of this commit, if it changes anything.
+  // No commit of the group comes after it: nobody will read what it adds to the overlay.
+  bool last = false;
 };
 
 // One change, as it goes through the queue.
@@ -57,6 +68,8 @@ class Commit {
   virtual absl::StatusOr<bool> Resolve(ResolveContext& context) = 0;
   // Step 5, by the leader, after the log is synced. Cannot fail.
   virtual void Apply(Seq seq) = 0;
+  // By the leader, once readers can see the group.
+  virtual void AfterPublish() {}
 };
 
 class CommitQueue final {
@@ -72,6 +85,11 @@ class CommitQueue final {
   // if the disk is full; FailedPrecondition when the store is read-only.
   absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
 
+  // Commits that wait or run.
+  size_t depth() const {
+    MutexLock lock(mu_);
+    return waiters_.size();
+  }
   bool read_only() const { return read_only_.load(std::memory_order_acquire); }
 
  private:
@@ -94,7 +112,7 @@ class CommitQueue final {
 
   storage::Store& store_;
   ViewRegistry& views_;
-  Mutex mu_;
+  mutable Mutex mu_;
   std::deque<Waiter*> waiters_ AZ_GUARDED_BY(mu_);
   bool leading_ AZ_GUARDED_BY(mu_) = false;
   std::atomic<bool> read_only_{false};

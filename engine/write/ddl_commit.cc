@@ -14,6 +14,20 @@ namespace {
 
 constexpr std::string_view kDefaultDatabase = "default";
 
+// Removes the segment files of a collection that readers can no longer come to, once the last one
+// that could has gone.
+void RemoveFiles(Core& core, const Collection& collection) {
+  for (const auto& segment : collection.segments().segments) {
+    if (segment->state() != SegmentState::kSealed) continue;
+    core.views.Retire([&files = core.files(), path = core.dir.segment_path(segment->id())] {
+      if (const absl::Status status = storage::RemoveFile(path, files); !status.ok()) {
+        LogWarning("a dropped segment file stays until the next start: %s",
+                   std::string(status.message()));
+      }
+    });
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<bool> CreateCommit::Resolve(ResolveContext& context) {
@@ -45,11 +59,11 @@ absl::StatusOr<bool> CreateCommit::Resolve(ResolveContext& context) {
   return true;
 }
 
-void CreateCommit::Apply(Seq) {
+void CreateCommit::Apply(Seq seq) {
   if (!created_) return;
   CollectionMap next = core_.collections();
   next[name_] = std::make_shared<Collection>(entry_.id, name_, entry_.row_store, schema_,
-                                             entry_.created_unix_us);
+                                             entry_.created_unix_us, seq);
   core_.SetCollections(std::move(next));
 }
 
@@ -73,15 +87,48 @@ void DropCommit::Apply(Seq) {
   CollectionMap next = core_.collections();
   next.erase(name_);
   core_.SetCollections(std::move(next));
-  for (const auto& segment : collection_->segments().segments) {
-    if (segment->state() != SegmentState::kSealed) continue;
-    core_.views.Retire([path = core_.dir.segment_path(segment->id())] {
-      if (const absl::Status status = storage::RemoveFile(path); !status.ok()) {
-        LogWarning("a dropped segment file stays until the next start: %s",
-                   std::string(status.message()));
-      }
-    });
-  }
+  RemoveFiles(core_, *collection_);
+  core_.backpressure.Relieve();
+}
+
+absl::StatusOr<bool> TruncateCommit::Resolve(ResolveContext& context) {
+  const CollectionMap& collections = core_.collections();
+  const auto it = collections.find(std::string_view(name_));
+  if (it == collections.end()) return NotFound("collection %s does not exist", Quoted(name_));
+  old_ = it->second;
+  removed_ = old_->live_rows.load();
+  entry_ = {.id = old_->id,
+            .row_store = core_.next_ids.row_store,
+            .database = std::string(kDefaultDatabase),
+            .name = name_,
+            .created_unix_us = old_->created_unix_us,
+            .definition = EncodeSchema(old_->schema)};
+  core_.next_ids.row_store = Next(core_.next_ids.row_store);
+  core_.next_ids.segment = SegmentId{core_.next_segment.load()};
+  context.batch.PutCollection(entry_);
+  context.batch.DeleteRowStore(old_->row_store);
+  context.batch.PutNextIds(core_.next_ids);
+  return true;
+}
+
+void TruncateCommit::Apply(Seq seq) {
+  AZ_FAILPOINT_VISIT(kTruncateAfterCatalog);
+  fresh_ = std::make_shared<Collection>(entry_.id, name_, entry_.row_store, old_->schema,
+                                        entry_.created_unix_us, seq);
+  fresh_->before_truncation.store(old_.get(), std::memory_order_release);
+  CollectionMap next = core_.collections();
+  next[name_] = fresh_;
+  core_.SetCollections(std::move(next));
+  old_->dropped.store(true, std::memory_order_release);
+  RemoveFiles(core_, *old_);
+  core_.backpressure.Relieve();
+}
+
+void TruncateCommit::AfterPublish() {
+  // Readers that pin from here on are at this number or later; those before need the old one.
+  core_.views.Retire([old = std::move(old_), fresh = fresh_] {
+    fresh->before_truncation.store(nullptr, std::memory_order_release);
+  });
 }
 
 void CloseGrowingCommit::Apply(Seq) {

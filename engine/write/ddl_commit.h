@@ -1,4 +1,4 @@
-// Create and drop of collections, and the closing of a growing segment, as commits.
+// Create, drop and truncation of collections, and the closing of a growing segment, as commits.
 //
 // Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
@@ -51,6 +51,26 @@ class DropCommit final : public Commit {
   const std::string name_;
   const bool if_exists_;
   std::shared_ptr<Collection> collection_;
+};
+
+// Gives a collection a new, empty row store. Writes that wait in the queue go to the new one.
+class TruncateCommit final : public Commit {
+ public:
+  TruncateCommit(Core& core, std::string name) : core_(core), name_(std::move(name)) {}
+  bool alone() const override { return true; }
+  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
+  void Apply(Seq seq) override;
+  void AfterPublish() override;
+
+  uint64_t removed() const { return removed_; }
+
+ private:
+  Core& core_;
+  const std::string name_;
+  std::shared_ptr<Collection> old_;
+  std::shared_ptr<Collection> fresh_;
+  storage::CollectionEntry entry_;
+  uint64_t removed_ = 0;
 };
 
 // Closes the growing segment of a collection, so that it is built. Writes nothing to the log.

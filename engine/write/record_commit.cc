@@ -1,48 +1,11 @@
 #include "engine/write/record_commit.h"
 
-#include "base/clock.h"
 #include "base/status.h"
-#include "engine/segment/build_job.h"
-
-#include "absl/container/flat_hash_set.h"
 
 #include <optional>
 
 namespace azimuth::engine {
 namespace {
-
-using KeyEntries = std::vector<std::optional<storage::KeyEntry>>;
-
-absl::Status CheckNotDropped(const Collection& collection) {
-  if (!collection.dropped.load(std::memory_order_acquire)) return absl::OkStatus();
-  return NotFound("collection %s does not exist", Quoted(collection.name));
-}
-
-// The current entry of each key: from the overlay where the group has touched it, else the store.
-template <typename KeyOf>
-absl::StatusOr<KeyEntries> CurrentEntries(const ResolveContext& context, RowStoreId row_store,
-                                          size_t count, KeyOf&& key_of) {
-  KeyEntries entries(count);
-  std::vector<Key> unknown;
-  std::vector<size_t> places;
-  for (size_t i = 0; i < count; ++i) {
-    const auto it = context.overlay.keys.find(std::make_pair(row_store, key_of(i)));
-    if (it != context.overlay.keys.end()) {
-      entries[i] = it->second;
-    } else {
-      unknown.push_back(key_of(i));
-      places.push_back(i);
-    }
-  }
-  AZ_ASSIGN_OR_RETURN(KeyEntries stored, context.store.LookUpKeys(row_store, unknown));
-  for (size_t i = 0; i < places.size(); ++i) entries[places[i]] = stored[i];
-  return entries;
-}
-
-uint64_t LiveRows(const ResolveContext& context, const Collection& collection) {
-  const auto it = context.overlay.live_rows.find(collection.row_store);
-  return it != context.overlay.live_rows.end() ? it->second : collection.live_rows.load();
-}
 
 void MarkRetired(Collection& collection, RowId row, Seq seq) {
   collection.retired.Retire(row, seq);
@@ -51,116 +14,114 @@ void MarkRetired(Collection& collection, RowId row, Seq seq) {
   }
 }
 
-// The growing segment with room for a row, begun anew when there is none or it is full.
-GrowingSegment& GrowingWithRoom(Core& core, Collection& collection, RowId next) {
-  if (collection.growing != nullptr && !collection.growing->full()) return *collection.growing;
-  SegmentSet segments = collection.segments();
-  if (collection.growing != nullptr) collection.growing->Close(next);
-  collection.growing =
-      std::make_shared<GrowingSegment>(collection.schema, next, core.options.growing_rows_max);
-  segments.segments.push_back(collection.growing);
-  collection.SetSegments(std::move(segments), core.views);
-  return *collection.growing;
-}
-
 }  // namespace
 
-PutCommit::PutCommit(Core& core, std::shared_ptr<Collection> collection,
-                     std::vector<CheckedRecord> records, PutMode mode)
-    : core_(core), collection_(std::move(collection)), records_(std::move(records)), mode_(mode) {
-  for (const CheckedRecord& record : records_) {
-    byte_size_ += 128;
-    for (const auto& vector : record.vectors) byte_size_ += vector.size_bytes();
+absl::Status RecordCommit::FollowTruncation() {
+  if (!collection_->dropped.load(std::memory_order_acquire)) return absl::OkStatus();
+  const CollectionMap& collections = core_.collections();
+  const auto it = collections.find(std::string_view(collection_->name));
+  if (it == collections.end() || it->second->id != collection_->id) {
+    return NotFound("collection %s does not exist", Quoted(collection_->name));
   }
+  collection_ = it->second;
+  return absl::OkStatus();
 }
 
-absl::StatusOr<bool> PutCommit::Resolve(ResolveContext& context) {
-  Collection& collection = *collection_;
-  AZ_RETURN_IF_ERROR(CheckNotDropped(collection));
-  AZ_ASSIGN_OR_RETURN(const KeyEntries current,
-                      CurrentEntries(context, collection.row_store, records_.size(),
-                                     [&](size_t i) -> const Key& { return records_[i].row.key; }));
-  for (size_t i = 0; i < records_.size(); ++i) {
-    if (current[i].has_value() && mode_ == PutMode::kInsert) {
-      return AlreadyExists("records[%d].key: %s already exists", i, KeyToText(records_[i].row.key));
-    }
+absl::StatusOr<bool> RecordCommit::FindReply(const ResolveContext& context) {
+  if (options_.request_id.empty()) return false;
+  const storage::RequestEntry* known = core_.requests.Find(options_.request_id, now_unix_us_);
+  if (const auto pending = context.overlay.requests.find(options_.request_id);
+      pending != context.overlay.requests.end()) {
+    known = &pending->second;
   }
-  first_row_ = collection.next_row;
-  // Taken even if the log fails later: a row id is never given out twice.
-  collection.next_row = RowId{Raw(first_row_) + records_.size()};
-  RowId row = first_row_;
-  for (size_t i = 0; i < records_.size(); ++i, row = Next(row)) {
-    storage::StoredRow& stored = records_[i].row;
-    stored.insert_seq = context.seq;
-    context.batch.PutRow(collection.row_store, row, stored);
-    for (size_t slot = 0; slot < records_[i].vectors.size(); ++slot) {
-      const std::span<const float> vector = records_[i].vectors[slot];
-      if (vector.empty()) continue;
-      context.batch.PutVector(collection.row_store, collection.schema.vectors[slot].id, row,
-                              vector);
-    }
-    storage::KeyEntry entry;
-    entry.row = row;
-    entry.insert_seq = context.seq;
-    context.batch.PutKey(collection.row_store, stored.key, entry);
-    context.overlay.keys[std::make_pair(collection.row_store, stored.key)] = entry;
-    if (current[i].has_value()) {
-      context.batch.PutRetired(collection.row_store, current[i]->row, context.seq);
-      retired_.push_back(current[i]->row);
-    }
+  if (known == nullptr) return false;
+  if (known->digest != options_.request_digest) {
+    return InvalidArgument("request_id: %s came with another request before; ids are used once",
+                           Quoted(options_.request_id));
   }
-  live_rows_ = LiveRows(context, collection) + records_.size() - retired_.size();
-  context.overlay.live_rows[collection.row_store] = live_rows_;
-  context.batch.PutCounters(collection.row_store, {collection.next_row, live_rows_});
+  AZ_ASSIGN_OR_RETURN(result_, DecodeReply(known->reply));
   return true;
 }
 
-void PutCommit::Apply(Seq seq) {
-  Collection& collection = *collection_;
-  for (const RowId row : retired_) MarkRetired(collection, row, seq);
-  RowId row = first_row_;
-  bool closed = false;
-  for (CheckedRecord& record : records_) {
-    closed = closed || (collection.growing != nullptr && collection.growing->full());
-    GrowingWithRoom(core_, collection, row).Append(row, std::move(record.row), record.vectors);
-    row = Next(row);
-  }
-  collection.live_rows.store(live_rows_, std::memory_order_release);
-  collection.last_append_ms.store(SteadyMillis(), std::memory_order_relaxed);
-  if (closed) ScheduleBuild(core_, collection_);
-}
-
-DeleteCommit::DeleteCommit(std::shared_ptr<Collection> collection, std::vector<Key> keys,
-                           std::vector<RowId> expected)
-    : collection_(std::move(collection)), keys_(std::move(keys)), expected_(std::move(expected)) {}
-
-absl::StatusOr<bool> DeleteCommit::Resolve(ResolveContext& context) {
-  Collection& collection = *collection_;
-  AZ_RETURN_IF_ERROR(CheckNotDropped(collection));
-  AZ_ASSIGN_OR_RETURN(const KeyEntries current,
-                      CurrentEntries(context, collection.row_store, keys_.size(),
-                                     [&](size_t i) -> const Key& { return keys_[i]; }));
-  absl::flat_hash_set<RowId> seen;  // A key may come twice.
-  for (size_t i = 0; i < keys_.size(); ++i) {
-    if (!current[i].has_value()) continue;
-    if (!expected_.empty() && current[i]->row != expected_[i]) continue;
-    if (!seen.insert(current[i]->row).second) continue;
-    context.batch.DeleteKey(collection.row_store, keys_[i]);
-    context.batch.PutRetired(collection.row_store, current[i]->row, context.seq);
-    context.overlay.keys[std::make_pair(collection.row_store, keys_[i])] = std::nullopt;
-    retired_.push_back(current[i]->row);
-  }
-  if (retired_.empty()) return false;
-  live_rows_ = LiveRows(context, collection) - retired_.size();
-  context.overlay.live_rows[collection.row_store] = live_rows_;
-  context.batch.PutCounters(collection.row_store, {collection.next_row, live_rows_});
+absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
+  AZ_RETURN_IF_ERROR(FollowTruncation());
+  AZ_ASSIGN_OR_RETURN(replayed_, FindReply(context));
+  if (replayed_) return false;
+  AZ_ASSIGN_OR_RETURN(const bool changes, ResolveRecords(context));
+  if (options_.request_id.empty()) return changes;
+  WriteResult reply = result_;
+  reply.as_of = context.seq;
+  request_ = storage::RequestEntry{.id = options_.request_id,
+                                   .digest = options_.request_digest,
+                                   .at_unix_us = now_unix_us_,
+                                   .reply = EncodeReply(reply)};
+  core_.requests.Expire(now_unix_us_, context.batch);
+  context.batch.PutRequest(*request_);
+  if (!context.last) context.overlay.requests[options_.request_id] = *request_;
   return true;
 }
 
-void DeleteCommit::Apply(Seq seq) {
-  if (retired_.empty()) return;
+void RecordCommit::Apply(Seq seq) {
+  if (replayed_) return;
+  if (request_.has_value()) core_.requests.Add(*std::move(request_));
   for (const RowId row : retired_) MarkRetired(*collection_, row, seq);
-  collection_->live_rows.store(live_rows_, std::memory_order_release);
+  ApplyRecords(seq);
+  if (counters_put_) collection_->live_rows.store(live_rows_, std::memory_order_release);
+}
+
+absl::StatusOr<std::vector<RecordCommit::Current>> RecordCommit::CurrentOf(
+    const ResolveContext& context, std::span<const Key* const> keys) const {
+  const RowStoreId row_store = collection_->row_store;
+  std::vector<Current> all(keys.size());
+  std::vector<Key> unknown;
+  std::vector<size_t> places;
+  const auto& pending = context.overlay.keys;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const auto it =
+        pending.empty() ? pending.end() : pending.find(std::make_pair(row_store, *keys[i]));
+    if (it != pending.end()) {
+      all[i].entry = it->second.entry;
+      all[i].pending = it->second.record;
+    } else {
+      unknown.push_back(*keys[i]);
+      places.push_back(i);
+    }
+  }
+  AZ_ASSIGN_OR_RETURN(auto stored, context.store.LookUpKeys(row_store, unknown));
+  for (size_t i = 0; i < places.size(); ++i) all[places[i]].entry = stored[i];
+  for (Current& current : all) {
+    current.expired =
+        current.entry.has_value() && HasExpired(current.entry->expires_at_unix_us, now_unix_us_);
+  }
+  return all;
+}
+
+absl::Status RecordCommit::CheckVersion(const Current& current, std::optional<Seq> wanted,
+                                        const Key& key, std::string_view member, size_t i) {
+  if (!wanted.has_value() || *wanted == current.version()) return absl::OkStatus();
+  const std::string is = current.exists()
+                             ? absl::StrFormat("is at version %d", Raw(current.version()))
+                             : std::string("does not exist");
+  return absl::AbortedError(absl::StrFormat(
+      "%s[%d]: %s %s, and if_version asks for %d; read it again and repeat; outcome: not_applied",
+      std::string(member), i, KeyToText(key), is, Raw(*wanted)));
+}
+
+uint64_t RecordCommit::LiveRows(const ResolveContext& context) const {
+  const auto it = context.overlay.live_rows.find(collection_->row_store);
+  return it != context.overlay.live_rows.end() ? it->second : collection_->live_rows.load();
+}
+
+void RecordCommit::Retire(ResolveContext& context, RowId row) {
+  context.batch.PutRetired(collection_->row_store, row, context.seq);
+  retired_.push_back(row);
+}
+
+void RecordCommit::PutCounters(ResolveContext& context, uint64_t added) {
+  live_rows_ = LiveRows(context) + added - retired_.size();
+  counters_put_ = true;
+  if (!context.last) context.overlay.live_rows[collection_->row_store] = live_rows_;
+  context.batch.PutCounters(collection_->row_store, {collection_->next_row, live_rows_});
 }
 
 }  // namespace azimuth::engine

@@ -1,4 +1,5 @@
-// Insert, upsert and delete as commits: steps 3 and 5 of the write path.
+// RecordCommit: what insert, upsert, update and delete have in common as commits: the collection
+// that may have been truncated meanwhile, the request id, the current version of keys, counters.
 //
 // Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
@@ -9,55 +10,73 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 namespace azimuth::engine {
 
-enum class PutMode { kInsert, kUpsert };
-
-// Adds or replaces checked records.
-class PutCommit final : public Commit {
+class RecordCommit : public Commit {
  public:
-  PutCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<CheckedRecord> records,
-            PutMode mode);
-  size_t byte_size() const override { return byte_size_; }
-  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
-  void Apply(Seq seq) override;
+  absl::StatusOr<bool> Resolve(ResolveContext& context) final;
+  void Apply(Seq seq) final;
 
-  uint64_t inserted() const { return records_.size() - retired_.size(); }
-  uint64_t replaced() const { return retired_.size(); }
+  // Valid once it ran. as_of is only set if the reply is that of an earlier request; else it is
+  // what CommitQueue::Run returned.
+  const WriteResult& result() const { return result_; }
 
- private:
+ protected:
+  // `now_unix_us` is that of the request: records that ended by then are absent.
+  RecordCommit(Core& core, std::shared_ptr<Collection> collection, WriteOptions options,
+               int64_t now_unix_us)
+      : core_(core),
+        collection_(std::move(collection)),
+        options_(std::move(options)),
+        now_unix_us_(now_unix_us) {}
+
+  // As Resolve, for the records; fills result_.
+  virtual absl::StatusOr<bool> ResolveRecords(ResolveContext& context) = 0;
+  virtual void ApplyRecords(Seq seq) = 0;
+
+  // What a key leads to at its turn.
+  struct Current {
+    std::optional<storage::KeyEntry> entry;
+    bool expired = false;                    // There is a row, but its time has passed.
+    const CheckedRecord* pending = nullptr;  // Its record, if a commit of this group wrote it.
+
+    bool exists() const { return entry.has_value() && !expired; }
+    // Zero if it does not exist.
+    Seq version() const { return exists() ? entry->insert_seq : kSeqZero; }
+  };
+  // The current state of each key: from the overlay where the group has touched it, else the store.
+  absl::StatusOr<std::vector<Current>> CurrentOf(const ResolveContext& context,
+                                                 std::span<const Key* const> keys) const;
+  // Aborted unless the version is the wanted one. `place` begins the message.
+  static absl::Status CheckVersion(const Current& current, std::optional<Seq> wanted,
+                                   const Key& key, std::string_view member, size_t i);
+  uint64_t LiveRows(const ResolveContext& context) const;
+  // Retires a row; Apply sets it in memory.
+  void Retire(ResolveContext& context, RowId row);
+  // Writes the counters with `added` rows more and those retired less.
+  void PutCounters(ResolveContext& context, uint64_t added);
+
   Core& core_;
-  const std::shared_ptr<Collection> collection_;
-  std::vector<CheckedRecord> records_;
-  const PutMode mode_;
-  size_t byte_size_ = 0;
-  // Set by Resolve.
-  RowId first_row_{};
-  std::vector<RowId> retired_;
-  uint64_t live_rows_ = 0;
-};
-
-// Deletes the records of keys. With `expected` rows (one for each key), only those whose current
-// version is that row.
-class DeleteCommit final : public Commit {
- public:
-  DeleteCommit(std::shared_ptr<Collection> collection, std::vector<Key> keys,
-               std::vector<RowId> expected);
-  size_t byte_size() const override { return keys_.size() * 64; }
-  absl::StatusOr<bool> Resolve(ResolveContext& context) override;
-  void Apply(Seq seq) override;
-
-  uint64_t deleted() const { return retired_.size(); }
+  std::shared_ptr<Collection> collection_;  // After Resolve: the one that the name leads to.
+  const WriteOptions options_;
+  const int64_t now_unix_us_;
+  WriteResult result_;
 
  private:
-  const std::shared_ptr<Collection> collection_;
-  const std::vector<Key> keys_;
-  const std::vector<RowId> expected_;
+  // A truncation before its turn made another collection of the same id. NotFound if it is gone.
+  absl::Status FollowTruncation();
+  // True if the request was seen before: then result_ is its reply.
+  absl::StatusOr<bool> FindReply(const ResolveContext& context);
+
+  std::optional<storage::RequestEntry> request_;  // To be remembered.
   std::vector<RowId> retired_;
   uint64_t live_rows_ = 0;
+  bool counters_put_ = false;
+  bool replayed_ = false;
 };
 
 }  // namespace azimuth::engine

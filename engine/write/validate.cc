@@ -108,7 +108,7 @@ absl::StatusOr<Value> FitToType(const FieldDef& field, Value value) {
 }
 
 // Puts the scalar fields of one record into `row`.
-absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs,
+absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs, RecordForm form,
                          storage::StoredRow& row) {
   std::vector<std::pair<FieldId, Value>> declared;
   for (FieldInput& input : inputs) {
@@ -138,6 +138,7 @@ absl::Status CheckFields(const Schema& schema, std::vector<FieldInput>& inputs,
     }
   }
   for (const FieldDef& field : schema.fields) {
+    if (form == RecordForm::kPartial) break;
     const auto given = std::find_if(declared.begin(), declared.end(),
                                     [&](const auto& entry) { return entry.first == field.id; });
     if (given != declared.end()) continue;
@@ -191,25 +192,50 @@ size_t CountNames(const ValueMap& map) {
   return count;
 }
 
-absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput record) {
+// What holds for a whole record, wherever its parts come from. Encodes it.
+absl::Status FinishRecord(CheckedRecord& record) {
+  if (const size_t names = CountNames(record.row.dynamic); names > kFieldsMax) {
+    return InvalidArgument("fields: %d names, those inside maps included; at most %d are allowed",
+                           names, kFieldsMax);
+  }
+  record.encoded = EncodeRow(record.row);
+  if (record.encoded.size() > kRecordBytesMax) {
+    return InvalidArgument("fields: %d bytes with the key, at most %d are allowed",
+                           record.encoded.size(), kRecordBytesMax);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckExpiry(const Schema& schema, const RecordInput& input,
+                         const CheckOptions& options, CheckedRecord& record) {
+  constexpr int64_t kMicros = 1000000;
+  record.expiry_given = input.expires_at_unix_us.has_value();
+  if (record.expiry_given) {
+    record.row.expires_at_unix_us = *input.expires_at_unix_us;
+    if (record.row.expires_at_unix_us >= 0) return absl::OkStatus();
+    return InvalidArgument("expires_at_unix_us: %d; allowed are 0 (never) and times after it",
+                           record.row.expires_at_unix_us);
+  }
+  if (schema.ttl_seconds > 0) {
+    record.row.expires_at_unix_us = options.now_unix_us + schema.ttl_seconds * kMicros;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput record,
+                                          const CheckOptions& options) {
   CheckedRecord checked;
   AZ_RETURN_IF_ERROR(CheckKey(schema, record.key, "key"));
+  AZ_RETURN_IF_ERROR(CheckExpiry(schema, record, options, checked));
   checked.row.key = std::move(record.key);
+  checked.if_version = record.if_version;
   if (record.fields.size() > kFieldsMax) {
     return InvalidArgument("fields: %d fields, at most %d are allowed", record.fields.size(),
                            kFieldsMax);
   }
-  AZ_RETURN_IF_ERROR(CheckFields(schema, record.fields, checked.row));
-  if (const size_t names = CountNames(checked.row.dynamic); names > kFieldsMax) {
-    return InvalidArgument("fields: %d names, those inside maps included; at most %d are allowed",
-                           names, kFieldsMax);
-  }
+  AZ_RETURN_IF_ERROR(CheckFields(schema, record.fields, options.form, checked.row));
   AZ_RETURN_IF_ERROR(CheckVectors(schema, record.vectors, checked.vectors));
-  const size_t bytes = EncodeRow(checked.row).size();
-  if (bytes > kRecordBytesMax) {
-    return InvalidArgument("fields: %d bytes with the key, at most %d are allowed", bytes,
-                           kRecordBytesMax);
-  }
+  if (options.form == RecordForm::kWhole) AZ_RETURN_IF_ERROR(FinishRecord(checked));
   return checked;
 }
 
@@ -261,7 +287,7 @@ absl::Status CheckVector(const VectorFieldDef& field, std::span<const float> vec
 
 absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
                                                         std::vector<RecordInput> records,
-                                                        DuplicateKeys duplicates) {
+                                                        const CheckOptions& options) {
   if (records.empty()) return absl::InvalidArgumentError("records: empty batch");
   if (records.size() > kBatchRecordsMax) {
     return InvalidArgument("records: %d records, at most %d are allowed in a batch", records.size(),
@@ -272,7 +298,7 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
   absl::flat_hash_map<Key, size_t> places;  // Of each key in `checked`.
   places.reserve(records.size());
   for (size_t i = 0; i < records.size(); ++i) {
-    absl::StatusOr<CheckedRecord> record = CheckRecord(schema, std::move(records[i]));
+    absl::StatusOr<CheckedRecord> record = CheckRecord(schema, std::move(records[i]), options);
     if (!record.ok()) {
       return absl::Status(
           record.status().code(),
@@ -281,7 +307,7 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
     const auto [place, is_new] = places.try_emplace(record->row.key, checked.size());
     if (is_new) {
       checked.push_back(*std::move(record));
-    } else if (duplicates == DuplicateKeys::kRefuse) {
+    } else if (options.duplicates == DuplicateKeys::kRefuse) {
       return InvalidArgument("records[%d].key: %s comes twice in the batch", i,
                              KeyToText(record->row.key));
     } else {
@@ -289,6 +315,26 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
     }
   }
   return checked;
+}
+
+absl::Status MergeRecord(CheckedRecord&& change, CheckedRecord& base) {
+  auto& fields = base.row.fields;
+  for (auto& [id, value] : change.row.fields) {
+    const auto at =
+        std::lower_bound(fields.begin(), fields.end(), id,
+                         [](const auto& entry, FieldId wanted) { return entry.first < wanted; });
+    if (at != fields.end() && at->first == id) {
+      at->second = std::move(value);
+    } else {
+      fields.emplace(at, id, std::move(value));
+    }
+  }
+  for (auto& [name, value] : change.row.dynamic) base.row.dynamic[name] = std::move(value);
+  for (size_t slot = 0; slot < base.vectors.size(); ++slot) {
+    if (!change.vectors[slot].empty()) base.vectors[slot] = change.vectors[slot];
+  }
+  if (change.expiry_given) base.row.expires_at_unix_us = change.row.expires_at_unix_us;
+  return FinishRecord(base);
 }
 
 }  // namespace azimuth::engine

@@ -12,7 +12,9 @@
 
 #include "absl/status/statusor.h"
 
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -23,14 +25,30 @@ struct CheckedRecord {
   storage::StoredRow row;
   // One for each vector field of the schema; empty if absent. Views of the input.
   std::vector<std::span<const float>> vectors;
+  // `row` as storage::EncodeRow has it, so that the leader need not; empty for a partial record.
+  std::string encoded;
+  bool expiry_given = false;  // `row.expires_at_unix_us` is the record's own, not of the schema.
+  std::optional<Seq> if_version;
 };
 
 enum class DuplicateKeys { kRefuse, kLastWins };
+// A partial record has only what changes: no defaults, nothing is required.
+enum class RecordForm { kWhole, kPartial };
+
+struct CheckOptions {
+  DuplicateKeys duplicates = DuplicateKeys::kRefuse;
+  RecordForm form = RecordForm::kWhole;
+  int64_t now_unix_us = 0;  // From which the schema's ttl counts.
+};
 
 // Errors: InvalidArgument.
 absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
                                                         std::vector<RecordInput> records,
-                                                        DuplicateKeys duplicates);
+                                                        const CheckOptions& options);
+
+// Puts what `change` has over `base`, which is a whole record; then the limits of a whole one hold
+// again. InvalidArgument begins with the place within the record.
+absl::Status MergeRecord(CheckedRecord&& change, CheckedRecord& base);
 
 // Type, length and encoding of a key. `place` begins the message: `keys[3]`.
 absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view place);

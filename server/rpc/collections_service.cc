@@ -74,6 +74,31 @@ class CollectionServiceImpl final : public pb::CollectionService::Service {
     });
   }
 
+  grpc::Status Truncate(grpc::ServerContext* context, const pb::TruncateCollectionRequest* request,
+                        pb::TruncateCollectionResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_ASSIGN_OR_RETURN(const engine::TruncateResult result,
+                          database_.TruncateCollection(request->collection(), cancel));
+      reply->set_removed(result.removed);
+      reply->set_as_of(Raw(result.as_of));
+      return absl::OkStatus();
+    };
+    return HandleWrite(*context, request->database(), on_failed_write_, work);
+  }
+
+  grpc::Status Optimize(grpc::ServerContext* context, const pb::OptimizeRequest* request,
+                        grpc::ServerWriter<pb::OptimizeResponse>* writer) override {
+    return HandleCall(*context, request->database(), [&](const CancelToken& cancel) {
+      const auto report = [&](const engine::OptimizeProgress& progress) -> absl::Status {
+        pb::OptimizeResponse message;
+        ToWire(progress, message);
+        if (writer->Write(message)) return cancel.Check();
+        return absl::CancelledError("the client does not read the progress any more");
+      };
+      return database_.Optimize(request->collection(), report, cancel);
+    });
+  }
+
   grpc::Status Stats(grpc::ServerContext* context, const pb::CollectionStatsRequest* request,
                      pb::CollectionStatsResponse* reply) override {
     return HandleCall(*context, request->database(), [&](const CancelToken&) -> absl::Status {

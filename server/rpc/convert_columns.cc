@@ -104,6 +104,19 @@ absl::Status SpreadVectors(const pb::VectorColumn& column, RecordInputs& out) {
   return absl::OkStatus();
 }
 
+absl::Status SpreadExpiry(const pb::RecordColumns& columns,
+                          std::vector<engine::RecordInput>& records) {
+  const auto& times = columns.expires_at_unix_us();
+  if (times.empty()) return absl::OkStatus();
+  if (absl::Status status = CheckRagged(times.size(), records.size()); !status.ok()) {
+    return AtPlace("columns.expires_at_unix_us", status);
+  }
+  for (size_t row = 0; row < records.size(); ++row) {
+    records[row].expires_at_unix_us = times[static_cast<int>(row)];
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckBatchSize(size_t records) {
@@ -131,6 +144,7 @@ absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns) {
     out.records[row].fields.reserve(static_cast<size_t>(columns.fields_size()));
     out.records[row].vectors.reserve(static_cast<size_t>(columns.vectors_size()));
   }
+  AZ_RETURN_IF_ERROR(SpreadExpiry(columns, out.records));
   // A field of two columns would reach the engine as a record that names it twice.
   std::set<std::string_view> fields, vectors;
   for (const pb::FieldColumn& column : columns.fields()) {

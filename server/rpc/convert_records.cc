@@ -14,9 +14,6 @@ namespace azimuth::server {
 namespace {
 
 absl::StatusOr<engine::RecordInput> RecordFromWire(const pb::Record& record, FloatStore& floats) {
-  if (record.expires_at_unix_us() != 0) {
-    return Unimplemented("expires_at_unix_us: not served yet");
-  }
   engine::RecordInput out;
   absl::StatusOr<Key> key = FromWire(record.key());
   if (!key.ok()) return AtPlace("key", key.status());
@@ -33,6 +30,8 @@ absl::StatusOr<engine::RecordInput> RecordFromWire(const pb::Record& record, Flo
     if (!converted.ok()) return AtPlace(Place("vectors", name), converted.status());
     out.vectors.push_back({name, *converted});
   }
+  if (record.has_expires_at_unix_us()) out.expires_at_unix_us = record.expires_at_unix_us();
+  if (record.has_if_version()) out.if_version = Seq{record.if_version()};
   return out;
 }
 
@@ -76,6 +75,10 @@ absl::StatusOr<RecordInputs> RecordsOf(const pb::UpsertRequest& request) {
   return RecordsOfEither(request);
 }
 
+absl::StatusOr<RecordInputs> RecordsOf(const pb::UpdateRequest& request) {
+  return RecordsOfEither(request);
+}
+
 void ToWire(engine::RecordOutput&& record, pb::Record& out) {
   ToWire(record.key, *out.mutable_key());
   auto& fields = *out.mutable_fields();
@@ -85,6 +88,7 @@ void ToWire(engine::RecordOutput&& record, pb::Record& out) {
     AppendFloats(floats, *vectors[name].mutable_dense()->mutable_f32());
   }
   out.set_version(Raw(record.version));
+  if (record.expires_at_unix_us != 0) out.set_expires_at_unix_us(record.expires_at_unix_us);
 }
 
 }  // namespace azimuth::server

@@ -208,7 +208,6 @@ pb::SegmentState ToWire(engine::SegmentState state) {
 
 absl::StatusOr<engine::Schema> FromWire(const pb::CollectionSchema& schema) {
   if (schema.auto_id()) return Unimplemented("schema.auto_id: not served yet; send keys");
-  if (schema.ttl_seconds() != 0) return Unimplemented("schema.ttl_seconds: not served yet");
   if (!schema.properties().empty()) return Unimplemented("schema.properties: not served yet");
   engine::Schema out;
   absl::StatusOr<engine::KeyType> key_type = KeyTypeFromWire(schema.key_type());
@@ -217,6 +216,7 @@ absl::StatusOr<engine::Schema> FromWire(const pb::CollectionSchema& schema) {
   }
   out.key_type = *key_type;
   if (schema.has_dynamic()) out.dynamic = schema.dynamic();
+  out.ttl_seconds = schema.ttl_seconds();
   // A place within a place: `schema.vectors[0].metric: ...`.
   const auto within = [](std::string_view list, size_t index, const absl::Status& status) {
     return absl::Status(status.code(),
@@ -239,6 +239,7 @@ void ToWire(engine::Schema&& schema, pb::CollectionSchema& out) {
   out.set_key_type(schema.key_type == engine::KeyType::kString ? pb::KEY_TYPE_STRING
                                                                : pb::KEY_TYPE_INT64);
   out.set_dynamic(schema.dynamic);
+  out.set_ttl_seconds(schema.ttl_seconds);
   for (engine::FieldDef& field : schema.fields) {
     pb::FieldSpec& spec = *out.add_fields();
     spec.set_name(std::move(field.name));
@@ -270,6 +271,15 @@ void ToWire(engine::CollectionInfo&& info, pb::DescribeCollectionResponse& out) 
   out.set_collection_id(Raw(info.id));
   ToWire(std::move(info.schema), *out.mutable_schema());
   out.set_created_unix_us(info.created_unix_us);
+}
+
+void ToWire(const engine::OptimizeProgress& progress, pb::OptimizeResponse& out) {
+  out.set_segments(progress.segments);
+  out.set_rows_waiting(progress.rows_waiting);
+  out.set_rows(progress.rows);
+  out.set_done(progress.done);
+  out.set_error(progress.error);
+  out.set_as_of(Raw(progress.as_of));
 }
 
 void ToWire(engine::CollectionStats&& stats, pb::CollectionStatsResponse& out) {

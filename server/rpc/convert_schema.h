@@ -21,5 +21,6 @@ absl::StatusOr<engine::Schema> FromWire(const pb::CollectionSchema& schema);
 void ToWire(engine::Schema&& schema, pb::CollectionSchema& out);
 void ToWire(engine::CollectionInfo&& info, pb::DescribeCollectionResponse& out);
 void ToWire(engine::CollectionStats&& stats, pb::CollectionStatsResponse& out);
+void ToWire(const engine::OptimizeProgress& progress, pb::OptimizeResponse& out);
 
 }  // namespace azimuth::server

@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "server/rpc/call.h"
 #include "server/rpc/convert_records.h"
+#include "server/rpc/request_digest.h"
 #include "server/rpc/unserved.h"
 
 #include <string_view>
@@ -35,6 +36,24 @@ engine::Projection ProjectionOf(const Request& request) {
                       request.output_vectors());
 }
 
+// REQUIRES: `rpc` is the name of the method that `request` came with.
+template <typename Request>
+absl::StatusOr<engine::WriteOptions> WriteOptionsOf(std::string_view rpc, const Request& request) {
+  engine::WriteOptions options;
+  if constexpr (requires { request.has_if_version(); }) {
+    if (request.has_if_version()) options.if_version = Seq{request.if_version()};
+  }
+  if (request.request_id().empty()) return options;
+  options.request_id = request.request_id();
+  AZ_ASSIGN_OR_RETURN(options.request_digest, RequestDigest(rpc, request));
+  return options;
+}
+
+template <typename Request>
+engine::ReadOptions ReadOptionsOf(const Request& request) {
+  return {.min_seq = Seq{request.min_seq()}};
+}
+
 template <typename Reply>
 void RecordsToWire(std::vector<engine::RecordOutput>&& records, Reply& reply) {
   reply.mutable_records()->Reserve(static_cast<int>(records.size()));
@@ -51,11 +70,13 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(RecordInputs inputs, RecordsOf(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::WriteOptions options, WriteOptionsOf("Insert", *request));
       AZ_ASSIGN_OR_RETURN(
           const engine::WriteResult result,
-          database_.Insert(request->collection(), std::move(inputs.records), cancel));
+          database_.Insert(request->collection(), std::move(inputs.records), cancel, options));
       reply->set_inserted(result.inserted);
       reply->set_as_of(Raw(result.as_of));
+      reply->set_replayed(result.repeated);
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -66,12 +87,34 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(RecordInputs inputs, RecordsOf(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::WriteOptions options, WriteOptionsOf("Upsert", *request));
       AZ_ASSIGN_OR_RETURN(
           const engine::WriteResult result,
-          database_.Upsert(request->collection(), std::move(inputs.records), cancel));
+          database_.Upsert(request->collection(), std::move(inputs.records), cancel, options));
       reply->set_inserted(result.inserted);
       reply->set_replaced(result.replaced);
       reply->set_as_of(Raw(result.as_of));
+      reply->set_replayed(result.repeated);
+      return absl::OkStatus();
+    };
+    return HandleWrite(*context, request->database(), on_failed_write_, work);
+  }
+
+  grpc::Status Update(grpc::ServerContext* context, const pb::UpdateRequest* request,
+                      pb::UpdateResponse* reply) override {
+    const auto work = [&](const CancelToken& cancel) -> absl::Status {
+      AZ_RETURN_IF_ERROR(CheckServed(*request));
+      AZ_ASSIGN_OR_RETURN(RecordInputs inputs, RecordsOf(*request));
+      AZ_ASSIGN_OR_RETURN(const engine::WriteOptions options, WriteOptionsOf("Update", *request));
+      const engine::MissingKeys missing =
+          request->skip_missing() ? engine::MissingKeys::kSkip : engine::MissingKeys::kRefuse;
+      AZ_ASSIGN_OR_RETURN(const engine::WriteResult result,
+                          database_.Update(request->collection(), std::move(inputs.records),
+                                           missing, cancel, options));
+      reply->set_updated(result.updated);
+      reply->set_missing(result.missing);
+      reply->set_as_of(Raw(result.as_of));
+      reply->set_replayed(result.repeated);
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -83,7 +126,9 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(const engine::WriteResult result, DeleteWhatIsAsked(*request, cancel));
       reply->set_deleted(result.deleted);
+      reply->set_commits(result.commits);
       reply->set_as_of(Raw(result.as_of));
+      reply->set_replayed(result.repeated);
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -92,10 +137,10 @@ class RecordServiceImpl final : public pb::RecordService::Service {
   grpc::Status Get(grpc::ServerContext* context, const pb::GetRequest* request,
                    pb::GetResponse* reply) override {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
-      AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(const std::vector<Key> keys, KeysOf(request->keys()));
-      AZ_ASSIGN_OR_RETURN(engine::GetResult result, database_.Get(request->collection(), keys,
-                                                                  ProjectionOf(*request), cancel));
+      AZ_ASSIGN_OR_RETURN(engine::GetResult result,
+                          database_.Get(request->collection(), keys, ProjectionOf(*request), cancel,
+                                        ReadOptionsOf(*request)));
       RecordsToWire(std::move(result.records), *reply);
       ToWire(result.missing, *reply->mutable_missing());
       reply->set_as_of(Raw(result.as_of));
@@ -111,7 +156,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request->filter()));
       AZ_ASSIGN_OR_RETURN(engine::QueryResult result,
                           database_.Query(request->collection(), filter, request->limit(),
-                                          ProjectionOf(*request), cancel));
+                                          ProjectionOf(*request), cancel, ReadOptionsOf(*request)));
       RecordsToWire(std::move(result.records), *reply);
       reply->set_as_of(Raw(result.as_of));
       for (std::string& warning : result.warnings) reply->add_warnings(std::move(warning));
@@ -125,8 +170,9 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request->filter()));
-      AZ_ASSIGN_OR_RETURN(engine::CountResult result,
-                          database_.Count(request->collection(), filter, cancel));
+      AZ_ASSIGN_OR_RETURN(
+          engine::CountResult result,
+          database_.Count(request->collection(), filter, cancel, ReadOptionsOf(*request)));
       reply->set_count(result.count);
       reply->set_as_of(Raw(result.as_of));
       for (std::string& warning : result.warnings) reply->add_warnings(std::move(warning));
@@ -143,12 +189,17 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     if (asked != 1) {
       return InvalidArgument("%d of keys, filter and delete_all are set; set exactly one", asked);
     }
+    AZ_ASSIGN_OR_RETURN(const engine::WriteOptions options, WriteOptionsOf("Delete", request));
     if (request.has_keys()) {
+      if (request.dry_run()) {
+        return absl::InvalidArgumentError("dry_run: allowed with filter or delete_all only");
+      }
       AZ_ASSIGN_OR_RETURN(std::vector<Key> keys, KeysOf(request.keys()));
-      return database_.DeleteKeys(request.collection(), std::move(keys), cancel);
+      return database_.DeleteKeys(request.collection(), std::move(keys), cancel, options);
     }
     AZ_ASSIGN_OR_RETURN(const engine::FilterText filter, FilterOf(request.filter()));
-    return database_.DeleteMatching(request.collection(), filter, request.delete_all(), cancel);
+    return database_.DeleteMatching(request.collection(), filter, request.delete_all(), cancel,
+                                    options, request.dry_run());
   }
 
   engine::Database& database_;

@@ -37,7 +37,8 @@ class SearchServiceImpl final : public pb::SearchService::Service {
       FloatStore store;
       AZ_ASSIGN_OR_RETURN(const std::span<const float> query, QueryOf(*request, dimension, store));
       AZ_ASSIGN_OR_RETURN(engine::SearchResult result,
-                          database_.Search(request->collection(), query, spec, cancel));
+                          database_.Search(request->collection(), query, spec, cancel,
+                                           {.min_seq = Seq{request->options().min_seq()}}));
       AZ_RETURN_IF_ERROR(CheckAnswers(result.queries.size(), 1));
       engine::QueryHits& found = result.queries[0];
       reply->mutable_hits()->Reserve(static_cast<int>(found.hits.size()));
@@ -59,7 +60,8 @@ class SearchServiceImpl final : public pb::SearchService::Service {
       AZ_ASSIGN_OR_RETURN(const std::span<const float> queries,
                           QueriesOf(*request, dimension, store));
       AZ_ASSIGN_OR_RETURN(engine::SearchResult result,
-                          database_.Search(request->collection(), queries, spec, cancel));
+                          database_.Search(request->collection(), queries, spec, cancel,
+                                           {.min_seq = Seq{request->options().min_seq()}}));
       AZ_RETURN_IF_ERROR(CheckAnswers(result.queries.size(), queries.size() / dimension));
       reply->mutable_results()->Reserve(static_cast<int>(result.queries.size()));
       for (engine::QueryHits& hits : result.queries) ToWire(std::move(hits), *reply->add_results());

@@ -24,11 +24,10 @@ absl::Status CheckDurability(pb::Durability durability) {
   }
 }
 
-// What Insert and Upsert share.
+// What Insert, Upsert and Update share.
 template <typename Request>
 absl::Status CheckWrite(const Request& request) {
   AZ_RETURN_IF_ERROR(Refuse(!request.partition().empty(), "partition"));
-  AZ_RETURN_IF_ERROR(Refuse(!request.request_id().empty(), "request_id"));
   return CheckDurability(request.durability());
 }
 
@@ -45,7 +44,6 @@ absl::Status CheckOptions(const pb::SearchOptions& options) {
   AZ_RETURN_IF_ERROR(Refuse(!options.group_by().empty(), "options.group_by"));
   AZ_RETURN_IF_ERROR(Refuse(options.group_size() != 0, "options.group_size"));
   AZ_RETURN_IF_ERROR(Refuse(!options.partitions().empty(), "options.partitions"));
-  AZ_RETURN_IF_ERROR(Refuse(options.min_seq() != 0, "options.min_seq"));
   return Refuse(options.explain(), "options.explain");
 }
 
@@ -56,32 +54,26 @@ absl::Status CheckServed(const pb::InsertRequest& request) {
 }
 
 absl::Status CheckServed(const pb::UpsertRequest& request) {
-  AZ_RETURN_IF_ERROR(Refuse(request.has_if_version(), "if_version"));
+  return CheckWrite(request);
+}
+
+absl::Status CheckServed(const pb::UpdateRequest& request) {
   return CheckWrite(request);
 }
 
 absl::Status CheckServed(const pb::DeleteRequest& request) {
-  AZ_RETURN_IF_ERROR(Refuse(!request.request_id().empty(), "request_id"));
-  AZ_RETURN_IF_ERROR(Refuse(request.dry_run(), "dry_run", "use Count with the same filter"));
-  AZ_RETURN_IF_ERROR(Refuse(request.has_if_version(), "if_version"));
   return CheckDurability(request.durability());
-}
-
-absl::Status CheckServed(const pb::GetRequest& request) {
-  return Refuse(request.min_seq() != 0, "min_seq");
 }
 
 absl::Status CheckServed(const pb::QueryRequest& request) {
   AZ_RETURN_IF_ERROR(Refuse(!request.order_by().empty(), "order_by",
                             "leave it empty: records come in order of key"));
   AZ_RETURN_IF_ERROR(Refuse(!request.cursor().empty(), "cursor"));
-  AZ_RETURN_IF_ERROR(Refuse(!request.partitions().empty(), "partitions"));
-  return Refuse(request.min_seq() != 0, "min_seq");
+  return Refuse(!request.partitions().empty(), "partitions");
 }
 
 absl::Status CheckServed(const pb::CountRequest& request) {
-  AZ_RETURN_IF_ERROR(Refuse(!request.partitions().empty(), "partitions"));
-  return Refuse(request.min_seq() != 0, "min_seq");
+  return Refuse(!request.partitions().empty(), "partitions");
 }
 
 absl::Status CheckServed(const pb::SearchRequest& request) {

@@ -15,8 +15,8 @@ namespace azimuth::server {
 
 absl::Status CheckServed(const pb::InsertRequest& request);
 absl::Status CheckServed(const pb::UpsertRequest& request);
+absl::Status CheckServed(const pb::UpdateRequest& request);
 absl::Status CheckServed(const pb::DeleteRequest& request);
-absl::Status CheckServed(const pb::GetRequest& request);
 absl::Status CheckServed(const pb::QueryRequest& request);
 absl::Status CheckServed(const pb::CountRequest& request);
 absl::Status CheckServed(const pb::SearchRequest& request);

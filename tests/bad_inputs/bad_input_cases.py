@@ -21,6 +21,8 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
+ABORTED = grpc.StatusCode.ABORTED
+LATE = grpc.StatusCode.DEADLINE_EXCEEDED
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 # gRPC itself answers for bytes that protobuf cannot read; a text that is not UTF-8 is one of them.
 UNREADABLE = (grpc.StatusCode.INTERNAL, INVALID)
@@ -135,6 +137,16 @@ def insert(*records: types_pb2.Record, into: str = OPEN, **more: Any) -> records
 
 def upsert(*records: types_pb2.Record, into: str = OPEN, **more: Any) -> records_pb2.UpsertRequest:
     return records_pb2.UpsertRequest(collection=into, rows=rows(*records), **more)
+
+
+def update(*records: types_pb2.Record, into: str = OPEN, **more: Any) -> records_pb2.UpdateRequest:
+    return records_pb2.UpdateRequest(collection=into, rows=rows(*records), **more)
+
+
+def with_meta(of: types_pb2.Record, **more: Any) -> types_pb2.Record:
+    """The record with its `expires_at_unix_us` or its `if_version` as well."""
+    of.MergeFrom(types_pb2.Record(**more))
+    return of
 
 
 def columns(

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from azimuth_db._generated.azimuth.v1 import (
+    admin_pb2,
     collections_pb2,
     records_pb2,
     search_pb2,
@@ -31,20 +32,25 @@ REPLIES: dict[str, Any] = {
     "Describe": collections_pb2.DescribeCollectionResponse,
     "List": collections_pb2.ListCollectionsResponse,
     "Stats": collections_pb2.CollectionStatsResponse,
+    "Truncate": collections_pb2.TruncateCollectionResponse,
+    "Optimize": collections_pb2.OptimizeResponse,  # A stream: here for calls that are refused.
     "Insert": records_pb2.InsertResponse,
     "Upsert": records_pb2.UpsertResponse,
+    "Update": records_pb2.UpdateResponse,
     "Delete": records_pb2.DeleteResponse,
     "Get": records_pb2.GetResponse,
     "Query": records_pb2.QueryResponse,
     "Count": records_pb2.CountResponse,
     "Search": search_pb2.SearchResponse,
     "SearchBatch": search_pb2.SearchBatchResponse,
+    "ServerInfo": admin_pb2.ServerInfoResponse,
     "Check": health_pb2.HealthCheckResponse,
 }
 SERVICES = {
-    "CollectionService": ("Create", "Drop", "Describe", "List", "Stats"),
-    "RecordService": ("Insert", "Upsert", "Delete", "Get", "Query", "Count"),
+    "CollectionService": ("Create", "Drop", "Describe", "List", "Stats", "Truncate", "Optimize"),
+    "RecordService": ("Insert", "Upsert", "Update", "Delete", "Get", "Query", "Count"),
     "SearchService": ("Search", "SearchBatch"),
+    "AdminService": ("ServerInfo",),
 }
 PATHS = {
     rpc: f"/azimuth.v1.{service}/{rpc}" for service, rpcs in SERVICES.items() for rpc in rpcs

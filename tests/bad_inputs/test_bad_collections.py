@@ -194,7 +194,6 @@ UNSERVED_TYPES = [
       for name, number in types_pb2.Quantization.items() if number > types_pb2.QUANTIZATION_NONE),
     (31, "model", with_vector(model="m"), r"schema\.vectors\[0\]\.model: not served yet"),
     (31, "auto_id", create("c", auto_id=True), r"schema\.auto_id: not served yet"),
-    (31, "ttl_seconds", create("c", ttl_seconds=1), r"schema\.ttl_seconds: not served yet"),
     (31, "properties", create("c", properties={"a": "b"}), r"schema\.properties: not served yet"),
 ]  # fmt: skip
 UNSERVED = [

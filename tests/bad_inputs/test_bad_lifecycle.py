@@ -21,6 +21,7 @@ from bad_input_cases import (
     check,
     count,
     create,
+    delete,
     drop,
     f32,
     field,
@@ -29,10 +30,11 @@ from bad_input_cases import (
     query,
     record,
     search_batch,
+    update,
     upsert,
     vector_field,
 )
-from bad_input_server import MIB, Server, Stubs, failure, until
+from bad_input_server import MIB, Server, Stubs, assert_refused, failure, until
 from conftest import NO_BUILDS, make_collections
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -193,3 +195,24 @@ def test_names_and_drops_outlive_a_restart(tmp_path: Path) -> None:
     assert missing.code() is grpc.StatusCode.NOT_FOUND
     assert server.stubs.call("Count", count("", of=OPEN)).count == 3
     assert server.stop() == 0
+
+
+@pytest.mark.bad_input(66)
+def test_more_rows_than_may_wait_are_refused_and_deletes_are_not(tmp_path: Path) -> None:
+    flags = (*NO_BUILDS, "--unindexed-rows-max", "3")
+    server = Server(tmp_path / "data", *flags).wait_ready()
+    try:
+        make_collections(server)
+        for rpc, request in (
+            ("Insert", insert(record(9))),
+            ("Upsert", upsert(record(1))),
+            ("Update", update(record(1))),
+        ):
+            error = failure(lambda rpc=rpc, request=request: server.stubs.call(rpc, request))
+            assert_refused(error, EXHAUSTED, "'open'.* 3 ", server)
+        assert server.stubs.call("Count", count("")).count == 3
+        keys = types_pb2.KeyList(int64_keys=types_pb2.Int64List(values=[1]))
+        assert server.stubs.call("Delete", delete(keys=keys)).deleted == 1
+        assert server.stubs.call("Insert", insert(record(1), into=EMPTY)).inserted == 1
+    finally:
+        assert server.stop() == 0

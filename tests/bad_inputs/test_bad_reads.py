@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from azimuth_db._generated.azimuth.v1 import records_pb2, types_pb2
 from bad_input_cases import (
     EMPTY,
     INVALID,
+    LATE,
     MARK,
     OPEN,
     PATH_FIELD_LIMIT,
@@ -16,15 +19,18 @@ from bad_input_cases import (
     Case,
     Check,
     count,
+    f32,
     get,
     key_list,
     query,
+    search,
+    search_batch,
     table,
     varint,
     with_bytes,
     within,
 )
-from bad_input_server import Server
+from bad_input_server import Server, Watch, failure
 
 LIMIT_RULE = r"limit: {}; allowed are 1 to 16384"
 
@@ -75,9 +81,6 @@ UNSERVED = [
     Case(74, "cursor", "Query", query(cursor="forged"), UNIMPLEMENTED, "cursor: not served yet"),
     Case(75, "cursor of another collection", "Query", query(of=EMPTY, cursor="forged"),
          UNIMPLEMENTED, "cursor: not served yet"),
-    *(Case(76, f"{rpc} min_seq", rpc, request, UNIMPLEMENTED, "min_seq: not served yet")
-      for rpc, request in (("Get", get(1, min_seq=2**63)), ("Query", query(min_seq=2**63)),
-                           ("Count", records_pb2.CountRequest(collection=OPEN, min_seq=1)))),
     Case(31, "query order_by", "Query", query(order_by=["n"]), UNIMPLEMENTED,
          "order_by: not served yet; .*order of key"),
     Case(31, "query partitions", "Query", query(partitions=["p"]), UNIMPLEMENTED,
@@ -100,6 +103,24 @@ def test_bad_read_is_refused(refused: Check, case: Case) -> None:
 @pytest.mark.parametrize("case", table(UNSERVED))
 def test_unserved_field_of_a_read_is_unimplemented(refused: Check, case: Case) -> None:
     refused(case)
+
+
+@pytest.mark.bad_input(76)
+@pytest.mark.parametrize("rpc", ["Get", "Query", "Count", "Search", "SearchBatch"])
+@pytest.mark.parametrize("min_seq", [10**12, 2**64 - 1])
+def test_a_read_waits_for_its_sequence_number_until_its_deadline(
+    server: Server, watch: Watch, rpc: str, min_seq: int
+) -> None:
+    request: Any = {
+        "Get": lambda: get(1, min_seq=min_seq),
+        "Query": lambda: query(min_seq=min_seq),
+        "Count": lambda: records_pb2.CountRequest(collection=OPEN, min_seq=min_seq),
+        "Search": lambda: search(min_seq=min_seq),
+        "SearchBatch": lambda: search_batch(f32([1, 0, 0, 0]), min_seq=min_seq),
+    }[rpc]()
+    with watch:
+        error = failure(lambda: server.stubs.call(rpc, request, timeout=0.2))
+        assert error.code() is LATE
 
 
 @pytest.mark.bad_input(73)

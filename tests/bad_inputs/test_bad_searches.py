@@ -128,7 +128,6 @@ UNSERVED_OPTIONS: list[tuple[int, str, dict[str, Any]]] = [
       for recall in (0, 0.95, 1.0001, NAN)),
     (78, "offset", {"offset": 1}),
     (78, "offset", {"offset": 2**32 - 1}),
-    (76, "min_seq", {"min_seq": 2**63}),
     (87, "range", {"range": RANGE}),
     (87, "range", {"range": search_pb2.RangeBounds()}),
     (87, "score_threshold", {"score_threshold": NAN}),

@@ -62,14 +62,12 @@ UNKNOWN = [
 LATER = {
     37: ["CollectionService/Alter"],
     42: ["CollectionService/SetAlias", "CollectionService/DropAlias"],
-    56: ["RecordService/Update"],
     70: ["RecordService/Ingest"],
     89: ["SearchService/Hybrid"],
     90: ["SearchService/Recommend"],
     107: ["AdminService/CreateSnapshot", "AdminService/DeleteSnapshot"],
     111: ["AdminService/RestoreSnapshot"],
     116: ["AdminService/SetConfig"],
-    119: ["CollectionService/Optimize"],
 }  # fmt: skip
 GARBAGE = {
     "text": b"this is no protobuf message at all",

@@ -1,4 +1,4 @@
-"""Entries 43 to 71: insert, upsert and delete."""
+"""Entries 43 to 71: insert, upsert, update and delete."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from azimuth_db._generated.azimuth.v1 import records_pb2, types_pb2
+from azimuth_db._generated.azimuth.v1 import (
+    collections_pb2,
+    collections_pb2_grpc,
+    records_pb2,
+    types_pb2,
+)
 from bad_input_cases import (
+    ABORTED,
     ALREADY_EXISTS,
     INVALID,
     MARK,
@@ -30,17 +36,20 @@ from bad_input_cases import (
     get,
     insert,
     insert_of_value,
+    key_list,
     nested_value,
     record,
     search,
     table,
+    update,
     upsert,
     value,
     vector,
     vector_field,
     with_bytes,
+    with_meta,
 )
-from bad_input_server import Server, failure
+from bad_input_server import Server, Watch, assert_refused, failure
 
 NAN, INF = float("nan"), float("inf")
 SIGNALLING_NAN = struct.pack("<I", 0x7FA00000)
@@ -80,6 +89,12 @@ def unserved_key_list() -> records_pb2.InsertRequest:
 BATCHES = [
     *both(43, "into an unknown collection", record(9), into="nothing", code=NOT_FOUND,
           reason="'nothing'"),
+    Case(43, "update in an unknown collection", "Update", update(record(9), into="nothing"),
+         NOT_FOUND, "'nothing'"),
+    Case(43, "truncate of an unknown collection", "Truncate",
+         collections_pb2.TruncateCollectionRequest(collection="nothing"), NOT_FOUND, "'nothing'"),
+    Case(43, "optimize of an unknown collection", "Optimize",
+         collections_pb2.OptimizeRequest(collection="nothing"), NOT_FOUND, "'nothing'"),
     Case(43, "delete in an unknown collection", "Delete", delete("nothing", delete_all=True),
          NOT_FOUND, "'nothing'"),
     Case(43, "get of an unknown collection", "Get", get(1, of="nothing"), NOT_FOUND, "'nothing'"),
@@ -87,6 +102,7 @@ BATCHES = [
          "'nothing'"),
     Case(43, "search in an unknown collection", "Search", search(within="nothing"), NOT_FOUND,
          "'nothing'"),
+    Case(44, "update of no rows", "Update", update(), INVALID, "records: empty batch"),
     *both(44, "of no rows", reason="records: empty batch"),
     Case(44, "insert of nothing set", "Insert", records_pb2.InsertRequest(collection="open"),
          INVALID, "records: empty batch"),
@@ -264,6 +280,7 @@ COLUMNS = [
         r"columns\.fields\[.n.\]: any\[1\]: a value has no case set"),
 ]  # fmt: skip
 
+KEY_1 = types_pb2.KeyList(int64_keys=types_pb2.Int64List(values=[1]))
 DELETES = [
     Case(69, "blank filter", "Delete", delete(filter=filtered("")), INVALID,
          "filter: empty, .*delete_all"),
@@ -273,44 +290,104 @@ DELETES = [
          "0 of keys, filter and delete_all are set; set exactly one"),
     Case(69, "filter and delete_all", "Delete",
          delete(filter=filtered("n = 1"), delete_all=True), INVALID, "2 of keys, filter and"),
+    Case(69, "dry run by keys", "Delete", delete(keys=KEY_1, dry_run=True), INVALID,
+         "dry_run: allowed with filter or delete_all only"),
     Case(69, "all three", "Delete", delete(
         keys=types_pb2.KeyList(int64_keys=types_pb2.Int64List(values=[1])),
         filter=filtered("n = 1"), delete_all=True), INVALID, "3 of keys, filter and"),
 ]  # fmt: skip
 
+UPDATES = [
+    Case(56, "missing key", "Update", update(record(1), record(77)), NOT_FOUND,
+         r"records\[1\].*77"),
+    Case(56, "missing key with a version", "Update", update(record(77), if_version=1),
+         (NOT_FOUND, ABORTED), "77"),
+    Case(54, "update key twice", "Update", update(record(1), record(1)), INVALID, "comes twice"),
+    Case(46, "update", "Update", update(record(1, [1] * 3)), INVALID,
+         r'records\[0\]\.vectors\["v"\]: expected 4 dimensions, got 3'),
+    Case(48, "update", "Update", update(record(1, [1, NAN, 1, 1])), INVALID, "NaN or infinite"),
+    Case(53, "update string key", "Update", update(record("a")), INVALID, "int64"),
+    Case(58, "update unknown field", "Update", update(record("a", None, nothing=1), into=STRICT),
+         INVALID, "unknown field 'nothing'|nothing.*unknown"),
+    Case(59, "update wrong type", "Update", update(record(1, n="x")), INVALID,
+         r"records\[0\].*n.*expected int64, got string"),
+    Case(60, "update to null", "Update", update(record("a", None, title=None), into=STRICT),
+         INVALID, "title.*null"),
+    Case(63, "update", "Update", update(record(1, **{f"f{i}": "x" * 65536 for i in range(17)})),
+         INVALID, "at most 1048576"),
+]  # fmt: skip
+
+CONDITIONS = [
+    *(Case(57, f"{rpc} {name}", rpc, make(version), ABORTED, rf"1.*if_version asks for {version}")
+      for name, version in (("must not exist", 0), ("old", 1), ("of the future", 2**64 - 1))
+      for rpc, make in (
+          ("Upsert", lambda version: upsert(record(1), if_version=version)),
+          ("Update", lambda version: update(record(1), if_version=version)),
+          ("Delete", lambda version: delete(keys=KEY_1, if_version=version)))),
+    Case(57, "of one record", "Upsert",
+         upsert(record(9), with_meta(record(1), if_version=1)), ABORTED,
+         r"records\[1\].*asks for 1"),
+    Case(57, "of a missing record", "Upsert", upsert(record(9), if_version=5), ABORTED,
+         r"records\[0\].*asks for 5"),
+    Case(57, "with a filter", "Delete", delete(filter=filtered("n = 1"), if_version=1), INVALID,
+         "if_version: allowed with keys only"),
+    Case(57, "with delete_all", "Delete", delete(delete_all=True, if_version=1), INVALID,
+         "if_version: allowed with keys only"),
+]  # fmt: skip
+
+LONG_ID = "r" * 129
+REQUEST_IDS = [
+    *(Case(71, f"{rpc} too long", rpc, request, INVALID, "request_id: 129 bytes; at most 128")
+      for rpc, request in (("Insert", insert(record(9), request_id=LONG_ID)),
+                           ("Upsert", upsert(record(9), request_id=LONG_ID)),
+                           ("Update", update(record(1), request_id=LONG_ID)),
+                           ("Delete", delete(delete_all=True, request_id=LONG_ID)))),
+    Case(71, "a mebibyte", "Insert", insert(record(9), request_id="r" * 2**20), INVALID,
+         "request_id: 1048576 bytes"),
+    Case(71, "invalid UTF-8", "Insert", with_bytes(insert(record(9), request_id=MARK), b"\xff" * 4),
+         UNREADABLE, ""),
+]  # fmt: skip
+
+MIN_INT64 = -(2**63)
+TIMES = [
+    *(Case(59, f"{rpc} ends at {moment}", rpc,
+           request(with_meta(record(1), expires_at_unix_us=moment)), INVALID,
+           rf"records\[0\]\.expires_at_unix_us: {moment}; allowed are 0")
+      for rpc, request in (("Insert", insert), ("Upsert", upsert), ("Update", update))
+      for moment in (-1, MIN_INT64)),
+    *(Case(64, f"{len(times)} times", "Insert", records_pb2.InsertRequest(
+        collection="open",
+        columns=types_pb2.RecordColumns(keys=key_list([8, 9]), expires_at_unix_us=times)),
+        INVALID, rf"columns\.expires_at_unix_us: {len(times)} values for 2 keys")
+      for times in ([1], [1, 2, 3])),
+    *(Case(32, f"ttl {seconds}", "Create", create("c", ttl_seconds=seconds), INVALID,
+           rf"schema\.ttl_seconds: {seconds}; allowed are 0")
+      for seconds in (-1, MIN_INT64, 2**63 - 1)),
+]  # fmt: skip
+
 RELAXED = types_pb2.DURABILITY_RELAXED
 UNSERVED = [
-    Case(57, "upsert if_version", "Upsert", upsert(record(1), if_version=0), UNIMPLEMENTED,
-         "if_version: not served yet"),
-    Case(57, "delete if_version", "Delete", delete(delete_all=True, if_version=1), UNIMPLEMENTED,
-         "if_version: not served yet"),
-    Case(71, "insert request_id", "Insert", insert(record(9), request_id="r"), UNIMPLEMENTED,
-         "request_id: not served yet"),
-    Case(71, "upsert request_id", "Upsert", upsert(record(9), request_id="r"), UNIMPLEMENTED,
-         "request_id: not served yet"),
-    Case(71, "delete request_id", "Delete", delete(delete_all=True, request_id="r"),
-         UNIMPLEMENTED, "request_id: not served yet"),
     Case(31, "insert partition", "Insert", insert(record(9), partition="p"), UNIMPLEMENTED,
          "partition: not served yet"),
     Case(31, "upsert partition", "Upsert", upsert(record(9), partition="p"), UNIMPLEMENTED,
          "partition: not served yet"),
-    Case(31, "delete dry_run", "Delete", delete(delete_all=True, dry_run=True), UNIMPLEMENTED,
-         "dry_run: not served yet; use Count"),
+    Case(31, "update partition", "Update", update(record(1), partition="p"), UNIMPLEMENTED,
+         "partition: not served yet"),
     Case(31, "insert relaxed", "Insert", insert(record(9), durability=RELAXED), UNIMPLEMENTED,
          "durability: relaxed: not served yet"),
     Case(31, "upsert relaxed", "Upsert", upsert(record(9), durability=RELAXED), UNIMPLEMENTED,
+         "durability: relaxed: not served yet"),
+    Case(31, "update relaxed", "Update", update(record(1), durability=RELAXED), UNIMPLEMENTED,
          "durability: relaxed: not served yet"),
     Case(31, "delete relaxed", "Delete", delete(delete_all=True, durability=RELAXED),
          UNIMPLEMENTED, "durability: relaxed: not served yet"),
     Case(29, "durability 9", "Insert", insert(record(9), durability=9), INVALID,
          "durability: 9 is unknown; synced"),
-    Case(31, "expires_at", "Insert", insert(types_pb2.Record(
-        key=types_pb2.Key(int64_key=9), expires_at_unix_us=1)), UNIMPLEMENTED,
-        r"records\[0\](\.|: )expires_at_unix_us: not served yet"),
     *(Case(25, f"{rpc} unknown database", rpc, request, UNIMPLEMENTED,
            "database: 'other' is not served yet")
       for rpc, request in (("Insert", insert(record(9), database="other")),
                            ("Upsert", upsert(record(9), database="other")),
+                           ("Update", update(record(1), database="other")),
                            ("Delete", delete(delete_all=True, database="other")))),
 ]  # fmt: skip
 
@@ -345,6 +422,26 @@ def test_delete_without_a_clear_choice_is_refused(refused: Check, case: Case) ->
     refused(case)
 
 
+@pytest.mark.parametrize("case", table(UPDATES))
+def test_bad_update_is_refused(refused: Check, case: Case) -> None:
+    refused(case)
+
+
+@pytest.mark.parametrize("case", table(CONDITIONS))
+def test_a_condition_that_does_not_hold_is_refused(refused: Check, case: Case) -> None:
+    refused(case)
+
+
+@pytest.mark.parametrize("case", table(REQUEST_IDS))
+def test_bad_request_id_is_refused(refused: Check, case: Case) -> None:
+    refused(case)
+
+
+@pytest.mark.parametrize("case", table(TIMES))
+def test_bad_time_is_refused(refused: Check, case: Case) -> None:
+    refused(case)
+
+
 @pytest.mark.parametrize("case", table(UNSERVED))
 def test_unserved_field_of_a_write_is_unimplemented(refused: Check, case: Case) -> None:
     refused(case)
@@ -357,6 +454,71 @@ def scratch(server: Server) -> Iterator[str]:
     server.stubs.call("Create", create("scratch", fields=[price]))
     yield "scratch"
     server.stubs.call("Drop", drop("scratch"))
+
+
+@pytest.mark.bad_input(71)
+def test_a_request_id_with_another_body_is_refused(
+    server: Server, watch: Watch, scratch: str
+) -> None:
+    first = insert(record(1), into=scratch, request_id="once")
+    as_of = server.stubs.call("Insert", first).as_of
+    others: list[tuple[str, Any]] = [
+        ("Insert", insert(record(2), into=scratch, request_id="once")),
+        ("Insert", insert(record(1), into="open", request_id="once")),
+        ("Upsert", upsert(record(1), into=scratch, request_id="once")),
+        ("Update", update(record(1), into=scratch, request_id="once")),
+        ("Delete", delete(scratch, keys=KEY_1, request_id="once")),
+        ("Delete", delete(scratch, delete_all=True, request_id="once")),
+    ]
+    with watch:
+        for rpc, request in others:
+            error = failure(lambda rpc=rpc, request=request: server.stubs.call(rpc, request))
+            assert_refused(error, INVALID, "request_id: 'once' came with another request", server)
+    again = server.stubs.call("Insert", first)
+    assert (again.inserted, again.as_of, again.replayed) == (1, as_of, True)
+
+
+@pytest.mark.bad_input(56)
+def test_an_update_may_skip_missing_keys(server: Server, scratch: str) -> None:
+    server.stubs.call("Insert", insert(record(1, n=1), into=scratch))
+    reply = server.stubs.call(
+        "Update", update(record(1, n=2), record(7, n=2), into=scratch, skip_missing=True)
+    )
+    assert (reply.updated, reply.missing) == (1, 1)
+    assert server.stubs.call("Count", count("n = 2", of=scratch)).count == 1
+
+
+@pytest.mark.bad_input(59)
+def test_a_record_that_has_ended_already_is_absent(server: Server, scratch: str) -> None:
+    ended = with_meta(record(1), expires_at_unix_us=1)
+    assert server.stubs.call("Insert", insert(ended, record(2), into=scratch)).inserted == 2
+    reply = server.stubs.call("Get", get(1, 2, of=scratch))
+    assert [found.key.int64_key for found in reply.records] == [2]
+    assert server.stubs.call("Insert", insert(record(1), into=scratch)).inserted == 1
+
+
+@pytest.mark.bad_input(119)
+def test_two_optimize_at_a_time_both_end(server: Server, scratch: str) -> None:
+    server.stubs.call("Insert", insert(record(1), record(2), into=scratch))
+    stub = collections_pb2_grpc.CollectionServiceStub(server.stubs.channel)
+    request = collections_pb2.OptimizeRequest(collection=scratch)
+    streams = [stub.Optimize(request, timeout=60) for _ in range(2)]
+    for stream in streams:
+        last = list(stream)[-1]
+        assert (last.done, last.segments, last.rows_waiting) == (True, 1, 0)
+
+
+@pytest.mark.bad_input(119)
+def test_an_optimize_that_nobody_waits_for_leaves_the_server_well(
+    server: Server, scratch: str
+) -> None:
+    server.stubs.call("Insert", insert(record(1), into=scratch))
+    stub = collections_pb2_grpc.CollectionServiceStub(server.stubs.channel)
+    request = collections_pb2.OptimizeRequest(collection=scratch)
+    for _ in range(5):
+        stub.Optimize(request, timeout=60).cancel()
+    assert list(stub.Optimize(request, timeout=60))[-1].done
+    assert server.health() == "SERVING"
 
 
 @pytest.mark.bad_input(49)

@@ -188,6 +188,7 @@ TEST(SameDefinition, LooksPastIdsAndOrderOnly) {
   expect_other([](Schema& s) { s.fields[0].default_value.reset(); });
   expect_other([](Schema& s) { s.vectors[0].metric = Metric::kL2; });
   expect_other([](Schema& s) { s.vectors[0].index.m = 16; });
+  expect_other([](Schema& s) { s.ttl_seconds = 1; });
 }
 
 TEST(SchemaCodec, BringsBackWhatWasEncoded) {
@@ -202,13 +203,24 @@ TEST(SchemaCodec, KeepsItsBytes) {
   schema.fields = {{.name = "a", .type = FieldType::kBool, .default_value = Value{true}}};
   schema.vectors = {{.name = "v", .dim = 3}};
   NumberFields(schema);
+  schema.ttl_seconds = 258;
   const std::string expected(
-      "\x01\0\x01\x01\x03\0\0\0\x01\0\0\0"
+      "\x02\0\x01\x01\x03\0\0\0\x01\0\0\0"
       "\x01\0\0\0\x01\0\0\0a\x01\x01\x01\x02\x01"
       "\x01\0\0\0\x02\0\0\0\x01\0\0\0v\x03\0\0\0\x01\x01"
-      "\x10\0\0\0\xc8\0\0\0\x01",
-      12 + 14 + 19 + 9);
+      "\x10\0\0\0\xc8\0\0\0\x01"
+      "\x02\x01\0\0\0\0\0\0",
+      12 + 14 + 19 + 9 + 8);
   EXPECT_EQ(EncodeSchema(schema), expected);
+}
+
+TEST(SchemaCodec, ReadsVersionOneWhichHadNoTtl) {
+  const Schema schema = GoodSchema();
+  std::string bytes = EncodeSchema(schema);
+  bytes.resize(bytes.size() - sizeof(int64_t));
+  bytes[0] = 1;
+  ASSERT_OK_AND_ASSIGN(const Schema decoded, DecodeSchema(bytes));
+  EXPECT_EQ(decoded, schema);
 }
 
 TEST(SchemaCodec, RefusesEveryTruncation) {
@@ -224,9 +236,10 @@ TEST(SchemaCodec, RefusesBytesAfterTheEndAndOtherVersions) {
   std::string bytes = EncodeSchema(GoodSchema());
   EXPECT_THAT(DecodeSchema(bytes + '\0'),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("bytes after its end")));
-  bytes[0] = 2;
-  EXPECT_THAT(DecodeSchema(bytes), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                            HasSubstr("format version 2; this server reads 1")));
+  bytes[0] = 3;
+  EXPECT_THAT(DecodeSchema(bytes),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("format version 3; this server reads 1 to 2")));
 }
 
 TEST(SchemaCodec, RefusesNumbersThatStandForNothing) {

@@ -27,6 +27,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from server_process import TINY_SEGMENTS, ServerProcess, server_binary
 
 SERVICES = {
+    "azimuth.v1.AdminService",
     "azimuth.v1.CollectionService",
     "azimuth.v1.RecordService",
     "azimuth.v1.SearchService",
@@ -230,7 +231,7 @@ def unserved() -> list[Any]:
     rows = types_pb2.RecordList(records=[row])
     query = types_pb2.Vector(dense=types_pb2.DenseVector(values=[0, 0, 0, 0]))
     insert, upsert = records_pb2.InsertRequest, records_pb2.UpsertRequest
-    delete, get = records_pb2.DeleteRequest, records_pb2.GetRequest
+    update, delete = records_pb2.UpdateRequest, records_pb2.DeleteRequest
     read, count = records_pb2.QueryRequest, records_pb2.CountRequest
     ask, options = search_pb2.SearchRequest, search_pb2.SearchOptions
     params = search_pb2.SearchParams
@@ -252,15 +253,12 @@ def unserved() -> list[Any]:
             collections_pb2.ListCollectionsRequest(database="x"),
         ),
         ("auto_id", collections, "Create", schema(auto_id=True)),
-        ("ttl_seconds", collections, "Create", schema(ttl_seconds=1)),
         ("properties", collections, "Create", schema(properties={"a": "b"})),
         ("insert partition", records, "Insert", insert(**c, rows=rows, partition="p")),
-        ("insert request_id", records, "Insert", insert(**c, rows=rows, request_id="r")),
         ("insert durability", records, "Insert", insert(**c, rows=rows, **relaxed)),
-        ("upsert if_version", records, "Upsert", upsert(**c, rows=rows, if_version=0)),
-        ("delete dry_run", records, "Delete", delete(**c, keys=keys, dry_run=True)),
-        ("delete if_version", records, "Delete", delete(**c, keys=keys, if_version=1)),
-        ("get min_seq", records, "Get", get(**c, keys=keys, min_seq=1)),
+        ("upsert partition", records, "Upsert", upsert(**c, rows=rows, partition="p")),
+        ("update partition", records, "Update", update(**c, rows=rows, partition="p")),
+        ("delete durability", records, "Delete", delete(**c, keys=keys, **relaxed)),
         ("query order_by", records, "Query", read(**c, limit=1, order_by=["a"])),
         ("query cursor", records, "Query", read(**c, limit=1, cursor="x")),
         ("count partitions", records, "Count", count(**c, partitions=["p"])),

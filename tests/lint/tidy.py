@@ -50,7 +50,11 @@ class Border(NamedTuple):
 
 BORDERS = (
     Border(r"hnswlib/", r"index/graph/hnsw_builder\.cc$", "index/graph/hnsw_builder.cc"),
-    Border(r"rocksdb/", r"(tests/|bench/)?storage/", "storage/"),
+    Border(
+        r"rocksdb/",
+        r"(tests/|bench/)?storage/|tests/support/sim_files\.cc$",
+        "storage/ and tests/support/sim_files.cc",
+    ),
     Border(
         r"(fcntl|sys/mman|sys/stat|sys/file|dirent)\.h$",
         r"storage/(file|mapped_file)\.cc$|tests/|bench/",

@@ -63,7 +63,8 @@ TEST(ParseCommandLine, ReadsEveryOption) {
       {"--data-dir=/d", "--listen=[::1]:0", "--log-level=debug", "--grace-ms=5", "--rpc-threads=16",
        "--rpc-memory-mb=256", "--port-file=/p", "--growing-rows-max=7", "--graph-rows-min=3",
        "--growing-idle-ms=0", "--segment-rows-max=99", "--build-threads=2", "--block-cache-mb=8",
-       "--write-buffer-mb=4"});
+       "--write-buffer-mb=4", "--memory-mb=500", "--unindexed-rows-slow=10",
+       "--unindexed-rows-max=20"});
   ASSERT_EQ(command.action, Action::kServe) << command.error;
   const Config& config = command.config;
   EXPECT_EQ(config.listen, (HostPort{"::1", 0}));
@@ -79,6 +80,15 @@ TEST(ParseCommandLine, ReadsEveryOption) {
   EXPECT_EQ(config.database.build_threads, 2);
   EXPECT_EQ(config.database.block_cache_bytes, uint64_t{8} << 20);
   EXPECT_EQ(config.database.write_buffer_bytes, uint64_t{4} << 20);
+  EXPECT_EQ(config.database.memory_bytes, uint64_t{500} << 20);
+  EXPECT_EQ(config.database.unindexed_rows_slow, 10U);
+  EXPECT_EQ(config.database.unindexed_rows_max, 20U);
+}
+
+TEST(ParseCommandLine, SlowsWritesDownBeforeItRefusesThem) {
+  const CommandLine command = ParseArguments({"--data-dir=/d", "--unindexed-rows-max=20"});
+  ASSERT_EQ(command.action, Action::kServe) << command.error;
+  EXPECT_EQ(command.config.database.unindexed_rows_slow, 20U);
 }
 
 TEST(ParseCommandLine, TakesTheEnvironmentWhereThereIsNoFlag) {
@@ -123,6 +133,8 @@ TEST(ParseCommandLine, RefusesWhatIsWrong) {
   ExpectRefused({"--data-dir=/d", "--listen=7600"}, "--listen: expected HOST:PORT");
   ExpectRefused({"--data-dir=/d", "--grace-ms=-1"}, "--grace-ms");
   ExpectRefused({"--data-dir=/d", "--growing-rows-max=0"}, "--growing-rows-max");
+  ExpectRefused({"--data-dir=/d", "--unindexed-rows-max=0"}, "--unindexed-rows-max");
+  ExpectRefused({"--data-dir=/d", "--memory-mb=-1"}, "--memory-mb");
   ExpectRefused({"--data-dir=/d", "--build-threads=many"}, "--build-threads");
   ExpectRefused({"--data-dir=/d", "--log-level=loud"}, "--log-level");
   ExpectRefused({"--data-dir=/d", "--shards=3"}, "--shards");

@@ -41,6 +41,7 @@ from .results import (
     Record,
     SearchResult,
     SearchWork,
+    UpdateResult,
     WriteResult,
 )
 from .schema import (
@@ -48,9 +49,11 @@ from .schema import (
     CollectionStats,
     CollectionSummary,
     Field,
+    OptimizeProgress,
     SegmentStats,
     VectorField,
 )
+from .server_info import MemoryUse, ServerInfo, ServerLimits
 
 try:
     __version__ = version("azimuth-db")
@@ -78,7 +81,9 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "Key",
+    "MemoryUse",
     "NotFound",
+    "OptimizeProgress",
     "PermissionDenied",
     "QueryResult",
     "Record",
@@ -86,9 +91,12 @@ __all__ = [
     "SearchResult",
     "SearchWork",
     "SegmentStats",
+    "ServerInfo",
+    "ServerLimits",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "UpdateResult",
     "VectorField",
     "WriteResult",
     "__version__",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._generated.azimuth.v1 import types_pb2 as pb
+from ._times import to_micros_column
 from ._values import INT64_MAX, INT64_MIN, fill_value, read_value, type_name
 
 # Half of what the server accepts, so that estimates may be off.
@@ -213,13 +214,17 @@ class Batch:
         keys: object,
         vectors: Mapping[str, object],
         fields: Mapping[str, object],
+        expires_at: object = None,
     ) -> None:
-        """Reads and checks all columns; see the three classes above."""
+        """Reads and checks all columns; see the three classes above, and to_micros_column."""
         self.keys = Keys(keys)
         rows = len(self.keys)
         self._fields = [FieldValues(name, data, rows) for name, data in fields.items()]
         read = [VectorValues(name, data, rows) for name, data in vectors.items()]
         self._vectors = [column for column in read if not column.empty]
+        self._expires: Array | None = None
+        if expires_at is not None:
+            self._expires = to_micros_column(expires_at, rows, "expires_at")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -228,6 +233,7 @@ class Batch:
         """Yields the row ranges (from, to before) of the requests."""
         sizes = [self.keys.sizes(), *(f.sizes() for f in self._fields)]
         sizes += [v.sizes() for v in self._vectors]
+        sizes += [_ENTRY_BYTES["int64s"]] if self._expires is not None else []
         return cut(len(self), sizes)
 
     def message(self, start: int, stop: int) -> pb.RecordColumns:
@@ -236,6 +242,9 @@ class Batch:
             keys=self.keys.message(start, stop),
             fields=[column.message(start, stop) for column in self._fields],
             vectors=[column.message(start, stop) for column in self._vectors],
+            expires_at_unix_us=None
+            if self._expires is None
+            else self._expires[start:stop].tolist(),
         )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from ._generated.azimuth.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
     collections_pb2,
     collections_pb2_grpc,
     records_pb2,
@@ -56,8 +58,9 @@ class Transport:
     """One channel and the calls of all services, one method each.
 
     Reads that answer UNAVAILABLE are tried again, with exponential backoff, within the timeout.
-    Writes never are: the server may have applied one whose reply was lost. (gRPC itself resends
-    what provably never reached a server.)
+    So are writes that have a request_id, by which the server knows one that it has applied
+    already; other writes never are, since the reply may have been lost. (gRPC itself resends what
+    provably never reached a server.)
 
     Thread safety: any number of threads may call.
     """
@@ -78,7 +81,13 @@ class Transport:
         self._collections = collections_pb2_grpc.CollectionServiceStub(self._channel)
         self._records = records_pb2_grpc.RecordServiceStub(self._channel)
         self._search = search_pb2_grpc.SearchServiceStub(self._channel)
+        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
         self._closed = False
+
+    @property
+    def retries_writes(self) -> bool:
+        """Whether a write that has a request_id would be tried again."""
+        return self._retries > 0
 
     def close(self) -> None:
         """Closes the channel; running calls are cancelled."""
@@ -137,6 +146,32 @@ class Transport:
     ) -> collections_pb2.CollectionStatsResponse:
         return self._read(self._collections.Stats, request, collections_pb2.CollectionStatsResponse)
 
+    def truncate(
+        self, request: collections_pb2.TruncateCollectionRequest
+    ) -> collections_pb2.TruncateCollectionResponse:
+        return self._write(
+            self._collections.Truncate, request, collections_pb2.TruncateCollectionResponse
+        )
+
+    def optimize(
+        self, request: collections_pb2.OptimizeRequest, timeout: float | None
+    ) -> Generator[collections_pb2.OptimizeResponse, None, None]:
+        """Yields progress until the last report; to end the iterator ends the call."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        call = self._collections.Optimize(request, timeout=timeout)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._error(error, "Optimize", timeout) from None
+        finally:
+            call.cancel()
+
+    # The server.
+
+    def server_info(self, request: admin_pb2.ServerInfoRequest) -> admin_pb2.ServerInfoResponse:
+        return self._read(self._admin.ServerInfo, request, admin_pb2.ServerInfoResponse)
+
     # Records.
 
     def insert(self, request: records_pb2.InsertRequest) -> records_pb2.InsertResponse:
@@ -144,6 +179,9 @@ class Transport:
 
     def upsert(self, request: records_pb2.UpsertRequest) -> records_pb2.UpsertResponse:
         return self._write(self._records.Upsert, request, records_pb2.UpsertResponse)
+
+    def update(self, request: records_pb2.UpdateRequest) -> records_pb2.UpdateResponse:
+        return self._write(self._records.Update, request, records_pb2.UpdateResponse)
 
     def delete(self, request: records_pb2.DeleteRequest) -> records_pb2.DeleteResponse:
         return self._write(self._records.Delete, request, records_pb2.DeleteResponse)
@@ -173,7 +211,8 @@ class Transport:
         return self._call(method, request, _reply, self._retries)
 
     def _write(self, method: Any, request: Message, _reply: type[R]) -> R:
-        return self._call(method, request, _reply, 0)
+        repeatable = bool(getattr(request, "request_id", ""))
+        return self._call(method, request, _reply, self._retries if repeatable else 0)
 
     def _call(self, method: Any, request: Message, _reply: type[R], retries: int) -> R:
         """Calls; `_reply` is for the type checker, since the generated stubs have no types."""
@@ -198,13 +237,14 @@ class Transport:
             retries -= 1
             backoff = min(backoff * 2, BACKOFF_MAX_S)
 
-    def _error(self, error: Any, method: str) -> AzimuthError:
-        """Returns the exception for a failed call."""
+    def _error(self, error: Any, method: str, timeout: float | None = None) -> AzimuthError:
+        """Returns the exception for a failed call; `timeout` if it is not the client's own."""
         code: grpc.StatusCode = error.code()
         message = error.details() or code.name
         if code is grpc.StatusCode.UNAVAILABLE:
             message = f"no answer from an Azimuth server at {self.address}: {message}"
-        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            message = f"{method} took longer than its {self.timeout:g} s at {self.address}"
+        elif message == "Deadline Exceeded":  # What gRPC says; the server says more.
+            allowed = self.timeout if timeout is None else timeout
+            message = f"{method} took longer than its {allowed:g} s at {self.address}"
         metadata = dict(error.trailing_metadata() or ())
         return make_error(code, message, {**metadata, "method": method, "address": self.address})

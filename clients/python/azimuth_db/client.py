@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import TracebackType
 
+from ._generated.azimuth.v1 import admin_pb2 as pb_admin
 from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._transport import Transport
 from .collection import Collection
 from .schema import CollectionSummary, Field, VectorField, make_schema
+from .server_info import ServerInfo
 
 __all__ = ["Client"]
 
@@ -23,9 +25,11 @@ class Client:
             items = db.collection("items")
 
     Reads (search, get, query, count, describe, list, stats) that find the server unavailable are
-    tried again. Writes are not, since one whose reply was lost may have taken effect; when a write
-    raises ``Unavailable`` or ``DeadlineExceeded``, an upsert or a delete by keys can simply be
-    repeated, an insert may then report keys that the first attempt added.
+    tried again, and so are insert, upsert, update and delete by keys: each of their requests bears
+    a new id, by which the server answers one that it has done already with its first reply. A
+    delete by filter is tried again only with a `request_id` of your own; create, drop and truncate
+    never are. After ``Unavailable`` or ``DeadlineExceeded`` it is not known whether a write took
+    effect: call again with the same `request_id`, and it is done once.
     """
 
     def __init__(
@@ -44,7 +48,8 @@ class Client:
             timeout: Seconds that each request may take, retries included.
             wait_ready: Seconds to wait here for the server to answer (``Unavailable`` if it does
                 not); True: `timeout` seconds; None or False: do not wait.
-            retries: How often a read is tried again when the server is unavailable.
+            retries: How often a read, or a write with a request id, is tried again when the server
+                is unavailable; 0: never, and writes then have an id only if you give one.
             channel_options: gRPC channel options, such as ``{"grpc.enable_http_proxy": 1}``, in
                 addition to and in place of the client's own.
         """
@@ -91,6 +96,7 @@ class Client:
         *,
         key_type: str = "int64",
         dynamic: bool = True,
+        ttl_seconds: int = 0,
         if_not_exists: bool = False,
     ) -> Collection:
         """Makes a collection; it is durable when the call returns.
@@ -101,6 +107,7 @@ class Client:
             fields: The declared scalar fields by name: a type name, or a :class:`Field`.
             key_type: ``"int64"`` or ``"string"``.
             dynamic: Whether records may have fields that are not declared.
+            ttl_seconds: How long a record lives that does not say when it ends; 0: for ever.
             if_not_exists: Whether to take the collection of that name when there is one with the
                 same schema.
 
@@ -112,7 +119,7 @@ class Client:
         """
         request = pb_collections.CreateCollectionRequest(
             collection=name,
-            schema=make_schema(vectors, fields, key_type, dynamic),
+            schema=make_schema(vectors, fields, key_type, dynamic, ttl_seconds),
             if_not_exists=if_not_exists,
         )
         self._transport.create(request)
@@ -121,6 +128,10 @@ class Client:
     def collection(self, name: str) -> Collection:
         """Returns a handle on a collection. Asks nothing: calls on it raise ``NotFound``."""
         return Collection(self._transport, name)
+
+    def server_info(self) -> ServerInfo:
+        """Returns the server's version, limits and memory."""
+        return ServerInfo._from_message(self._transport.server_info(pb_admin.ServerInfoRequest()))
 
     def list_collections(self) -> list[CollectionSummary]:
         """Returns all collections, in order of name."""

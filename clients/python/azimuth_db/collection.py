@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Callable
 
 import grpc
 import numpy as np
@@ -13,8 +14,6 @@ import numpy.typing as npt
 
 from ._columns import (
     REQUEST_BYTES_MAX,
-    REQUEST_ROWS_MAX,
-    Batch,
     Keys,
     cut,
     read_query_matrix,
@@ -25,24 +24,21 @@ from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._generated.azimuth.v1 import records_pb2 as pb_records
 from ._generated.azimuth.v1 import search_pb2 as pb_search
 from ._generated.azimuth.v1 import types_pb2 as pb
-from ._rows import encode_record
-from ._transport import Transport
 from ._values import make_filter, make_selection, names_of
-from .errors import AzimuthError, DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
+from ._writes import CollectionWrites, Params
+from .errors import DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
 from .results import (
     BatchResult,
-    DeleteResult,
     Key,
     QueryResult,
     Record,
     SearchResult,
     SearchWork,
-    WriteResult,
     decode_hit,
     decode_key,
     decode_record,
 )
-from .schema import CollectionInfo, CollectionStats
+from .schema import CollectionStats, OptimizeProgress
 
 __all__ = ["Collection", "FilterWarning"]
 
@@ -53,15 +49,12 @@ GET_KEYS_MAX = 10_000
 # How wait_indexed looks again: first often, then less.
 POLL_FIRST_S, POLL_MAX_S = 0.05, 1.0
 
-Params = Optional[Mapping[str, Any]]
-Vectors = Union[Mapping[str, Any], npt.ArrayLike]
-
 
 class FilterWarning(UserWarning):
     """The server's remark on a filter, from calls whose result has no place for it."""
 
 
-class Collection:
+class Collection(CollectionWrites):
     """A handle on one collection, from :meth:`Client.collection` or `create_collection`.
 
     Making one asks the server nothing. It reads the schema when it needs it, and remembers it:
@@ -78,111 +71,21 @@ class Collection:
     **Large calls** are split into requests of at most 32 MiB and 100 000 rows. Each request is
     atomic and durable; the call as a whole is not: when a later request of a write fails, the
     error says in `partial` what was written before it.
+
+    **Repeating writes** is safe with a `request_id`, any string of 1 to 128 bytes that names this
+    one write: for ten minutes, over restarts too, the server answers the same id with the reply of
+    the first time (``replayed``) and does nothing again, and refuses the id with another content.
+    The client makes ids for its own retries (see :class:`Client`). Of a call that takes several
+    requests the second has the id with ``#1`` at its end, and so on.
+
+    **Conditions**: with `if_version`, a record that is not at that version (``Record.version``)
+    fails the whole request with ``Aborted``.
+
+    **Expiry**: a record whose time (`expires_at`) has passed is absent for reads and writes.
     """
-
-    def __init__(self, transport: Transport, name: str) -> None:
-        """For :class:`Client`: use its `collection` or `create_collection`."""
-        self._transport = transport
-        self._name = name
-        self._info: CollectionInfo | None = None
-
-    @property
-    def name(self) -> str:
-        """The collection's name."""
-        return self._name
 
     def __repr__(self) -> str:
         return f"Collection({self._name!r} at {self._transport.address})"
-
-    # Writes.
-
-    def insert(
-        self,
-        keys: npt.ArrayLike,
-        vectors: Vectors | None = None,
-        fields: Mapping[str, Any] | None = None,
-    ) -> WriteResult:
-        """Adds records, given in columns; fails when a key exists.
-
-        Args:
-            keys: n keys, all int or all str.
-            vectors: n x dimension arrays by vector field, of any real type (converted to float32);
-                just the array when the collection has one vector field. A None in a list of
-                vectors is a record without one.
-            fields: n values by scalar field: numpy arrays, lists, anything that numpy takes. None
-                in a list or object array, or a masked entry, means that the record lacks the
-                field (it gets the default, if there is one).
-
-        Raises:
-            AlreadyExists: A key exists; nothing of that request was written.
-            InvalidArgument: A key comes twice, or a value does not fit the schema.
-            ValueError, TypeError: Shapes or types are wrong; nothing was sent.
-        """
-        return self._write_columns(self._insert, keys, vectors, fields)
-
-    def upsert(
-        self,
-        keys: npt.ArrayLike,
-        vectors: Vectors | None = None,
-        fields: Mapping[str, Any] | None = None,
-    ) -> WriteResult:
-        """Adds or replaces whole records, given in columns. Arguments as in :meth:`insert`.
-
-        Of a key that comes twice the last record wins.
-        """
-        return self._write_columns(self._upsert, keys, vectors, fields)
-
-    def insert_records(self, records: Iterable[Mapping[str, Any] | Record]) -> WriteResult:
-        """Adds records, given one by one; fails when a key exists.
-
-        Args:
-            records: Dicts such as ``{"key": 1, "label": 3, "image": [0.5, 0.25]}``, or
-                :class:`Record`. In a dict, what bears the name of a vector field is its vector
-                (None: the record has none); all else but ``"key"`` are scalar fields, where None
-                is an explicit null and a name left out is an absent field.
-
-        Raises:
-            As :meth:`insert`. For many records :meth:`insert` is much faster.
-        """
-        return self._write_records(self._insert, records)
-
-    def upsert_records(self, records: Iterable[Mapping[str, Any] | Record]) -> WriteResult:
-        """Adds or replaces whole records, given one by one; see :meth:`insert_records`."""
-        return self._write_records(self._upsert, records)
-
-    def delete(
-        self,
-        *,
-        keys: npt.ArrayLike | None = None,
-        filter: str | None = None,
-        params: Params = None,
-        all: bool = False,
-    ) -> DeleteResult:
-        """Deletes records by `keys` (unknown ones are no error), by `filter`, or `all` of them.
-
-        A delete by filter is atomic: it chooses records at one sequence number, and leaves alone
-        what a concurrent write has changed meanwhile.
-        """
-        if (keys is not None) + (filter is not None) + bool(all) != 1:
-            raise ValueError("delete: expected exactly one of keys, filter and all=True")
-        if keys is None:
-            request = pb_records.DeleteRequest(
-                collection=self._name, filter=make_filter(filter, params), delete_all=all
-            )
-            reply = self._transport.delete(request)
-            return DeleteResult(reply.deleted, reply.as_of)
-        if params:
-            raise ValueError("delete: params are given without a filter that uses them")
-        read = Keys(keys)
-        deleted = as_of = 0
-        for start, stop in cut(len(read), [read.sizes()]):
-            request = pb_records.DeleteRequest(
-                collection=self._name, keys=read.message(start, stop)
-            )
-            reply = self._transport.delete(request)
-            deleted += reply.deleted
-            as_of = reply.as_of
-        return DeleteResult(deleted, as_of)
 
     # Searches.
 
@@ -198,6 +101,7 @@ class Collection:
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
         output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
     ) -> SearchResult:
         """Returns the `limit` records nearest to a query vector, nearest first.
 
@@ -212,10 +116,12 @@ class Collection:
                 the server's default.
             output_fields: The scalar fields to return; None: all.
             output_vectors: The vectors to return.
+            min_seq: The read sees at least this sequence number, the ``as_of`` of a write, and
+                waits for it within the client's timeout (then ``DeadlineExceeded``).
         """
         vector = read_vector(query, "query")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors
+            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
         )
         dense = pb.DenseVector(f32=vector.tobytes())
         request = pb_search.SearchRequest(
@@ -241,6 +147,7 @@ class Collection:
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
         output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
     ) -> BatchResult:
         """Returns the `limit` records nearest to each of n query vectors.
 
@@ -255,7 +162,7 @@ class Collection:
         """
         matrix = read_query_matrix(queries, "queries")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors
+            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
         )
         name = field if field is not None else self._only_vector_field("field")
         self._check_dimension(name, matrix.shape[1])
@@ -276,8 +183,12 @@ class Collection:
         *,
         output_fields: Iterable[str] | None = None,
         output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
     ) -> list[Record | None]:
-        """Returns the records of `keys`, in their order, with None for those that do not exist."""
+        """Returns the records of `keys`, in their order, with None for those that do not exist.
+
+        `min_seq` is as in :meth:`search`.
+        """
         read = Keys(keys)
         selection = make_selection(output_fields)
         vectors = names_of(output_vectors, "output_vectors")
@@ -289,6 +200,7 @@ class Collection:
                 keys=read.message(start, stop),
                 output_fields=selection,
                 output_vectors=vectors,
+                min_seq=min_seq,
             )
             for record in self._transport.get(request).records:
                 found[decode_key(record.key)] = decode_record(record)
@@ -306,37 +218,39 @@ class Collection:
         params: Params = None,
         output_fields: Iterable[str] | None = None,
         output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
     ) -> QueryResult:
-        """Returns the first `limit` (1 to 16384) records that match a filter, in order of key."""
+        """Returns the first `limit` (1 to 16384) records that match a filter, in order of key.
+
+        `min_seq` is as in :meth:`search`.
+        """
         request = pb_records.QueryRequest(
             collection=self._name,
             filter=make_filter(filter, params),
             limit=_positive("limit", limit),
             output_fields=make_selection(output_fields),
             output_vectors=names_of(output_vectors, "output_vectors"),
+            min_seq=min_seq,
         )
         reply = self._transport.query(request)
         records = [decode_record(record) for record in reply.records]
         return QueryResult(records, reply.as_of, tuple(reply.warnings))
 
-    def count(self, filter: str | None = None, params: Params = None) -> int:
+    def count(self, filter: str | None = None, params: Params = None, *, min_seq: int = 0) -> int:
         """Returns the number of records that match a filter; of all records without one.
 
-        What the server remarks on the filter is issued as :class:`FilterWarning`.
+        What the server remarks on the filter is issued as :class:`FilterWarning`. `min_seq` is as
+        in :meth:`search`.
         """
-        request = pb_records.CountRequest(collection=self._name, filter=make_filter(filter, params))
+        request = pb_records.CountRequest(
+            collection=self._name, filter=make_filter(filter, params), min_seq=min_seq
+        )
         reply = self._transport.count(request)
         for text in reply.warnings:
             warnings.warn(text, FilterWarning, stacklevel=2)
         return reply.count
 
     # About the collection.
-
-    def describe(self) -> CollectionInfo:
-        """Returns the schema with all defaults filled in."""
-        request = pb_collections.DescribeCollectionRequest(collection=self._name)
-        self._info = CollectionInfo._from_message(self._transport.describe(request))
-        return self._info
 
     def stats(self) -> CollectionStats:
         """Returns counts and sizes."""
@@ -374,17 +288,38 @@ class Collection:
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, POLL_MAX_S)
 
+    def optimize(
+        self,
+        progress: Callable[[OptimizeProgress], None] | None = None,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> OptimizeProgress:
+        """Has all rows built and merged into as few segments as the server allows.
+
+        Args:
+            progress: Called with each report, about ten times a second.
+            wait: Whether to wait for the end; the work goes on without it.
+            timeout: Seconds to wait, then ``DeadlineExceeded``; None: for ever. (The client's own
+                timeout is not for this call.)
+
+        Returns:
+            The last report: the end, or the first one without `wait`.
+        """
+        request = pb_collections.OptimizeRequest(collection=self._name)
+        last: OptimizeProgress | None = None
+        with closing(self._transport.optimize(request, timeout)) as replies:
+            for reply in replies:
+                last = OptimizeProgress._from_message(reply)
+                if progress is not None:
+                    progress(last)
+                if not wait:
+                    break
+        if last is None or (wait and not last.done):
+            raise Internal(grpc.StatusCode.INTERNAL, "Optimize ended without its last report")
+        return last
+
     # The schema, as far as calls need it.
-
-    def _schema(self) -> CollectionInfo:
-        return self._info if self._info is not None else self.describe()
-
-    def _only_vector_field(self, argument: str) -> str:
-        names = list(self._schema().vectors)
-        if len(names) == 1:
-            return names[0]
-        listed = ", ".join(map(repr, names))
-        raise ValueError(f"{argument}: name the vector field; {self._name!r} has {listed}")
 
     def _check_dimension(self, name: str, columns: int) -> None:
         """Refuses queries of another width: their bytes alone would pass as more or fewer ones."""
@@ -416,6 +351,7 @@ class Collection:
         ef: int | None,
         output_fields: Iterable[str] | None,
         output_vectors: Iterable[str],
+        min_seq: int,
     ) -> pb_search.SearchOptions:
         if exact and ef is not None:
             raise ValueError("expected at most one of exact and ef")
@@ -429,6 +365,7 @@ class Collection:
             params=search_params if exact or ef is not None else None,
             output_fields=make_selection(output_fields),
             output_vectors=names_of(output_vectors, "output_vectors"),
+            min_seq=min_seq,
         )
 
     def _search_part(
@@ -450,65 +387,6 @@ class Collection:
 
         _halving(search, 0, len(queries))
         return replies
-
-    def _insert(self, **records: Any) -> WriteResult:
-        reply = self._transport.insert(pb_records.InsertRequest(collection=self._name, **records))
-        return WriteResult(reply.inserted, 0, reply.as_of)
-
-    def _upsert(self, **records: Any) -> WriteResult:
-        reply = self._transport.upsert(pb_records.UpsertRequest(collection=self._name, **records))
-        return WriteResult(reply.inserted, reply.replaced, reply.as_of)
-
-    def _write_columns(
-        self,
-        send: Callable[..., WriteResult],
-        keys: npt.ArrayLike,
-        vectors: Vectors | None,
-        fields: Mapping[str, Any] | None,
-    ) -> WriteResult:
-        if vectors is None:
-            vectors = {}
-        elif not isinstance(vectors, Mapping):
-            vectors = {self._only_vector_field("vectors"): vectors}
-        batch = Batch(keys, vectors, fields or {})
-        return _send_parts(
-            len(batch), batch.parts(), lambda start, stop: send(columns=batch.message(start, stop))
-        )
-
-    def _write_records(
-        self,
-        send: Callable[..., WriteResult],
-        records: Iterable[Mapping[str, Any] | Record],
-    ) -> WriteResult:
-        vector_names = self._schema().vectors.keys()
-        rows = [encode_record(r, vector_names, f"records[{i}]") for i, r in enumerate(records)]
-        sizes = np.fromiter((row.ByteSize() + 6 for row in rows), np.int64, len(rows))
-        return _send_parts(
-            len(rows),
-            cut(len(rows), [sizes], REQUEST_BYTES_MAX, REQUEST_ROWS_MAX),
-            lambda start, stop: send(rows=pb.RecordList(records=rows[start:stop])),
-        )
-
-
-def _send_parts(
-    rows: int,
-    parts: Iterable[tuple[int, int]],
-    send: Callable[[int, int], WriteResult],
-) -> WriteResult:
-    """Sends the parts of a write one after the other, and adds up what they did."""
-    total = WriteResult(0, 0, 0)
-    for start, stop in parts:
-        try:
-            done = send(start, stop)
-        except AzimuthError as error:
-            if stop - start < rows:
-                error.partial = total
-                error.message += f" (in rows {start} to {stop - 1} of {rows}, counted from 0)"
-            raise
-        total = WriteResult(
-            total.inserted + done.inserted, total.replaced + done.replaced, done.as_of
-        )
-    return total
 
 
 def _halving(ask: Callable[[int, int], None], start: int, stop: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    from .results import WriteResult
+    from .results import DeleteResult, UpdateResult, WriteResult
 
 __all__ = [
     "Aborted",
@@ -56,7 +56,7 @@ class AzimuthError(Exception):
         self.code = code
         self.message = message
         self.details: dict[str, str | bytes] = dict(details or {})
-        self.partial: WriteResult | None = None
+        self.partial: WriteResult | UpdateResult | DeleteResult | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -85,11 +85,11 @@ class FailedPrecondition(AzimuthError):
 
 
 class Aborted(AzimuthError):
-    """The request lost a race with another one; trying again may succeed."""
+    """A condition (`if_version`) does not hold, or the request lost a race with another one."""
 
 
 class ResourceExhausted(AzimuthError):
-    """A limit was hit: message size, memory or disk."""
+    """A limit was hit: message size, memory, disk, or rows that wait for their index."""
 
 
 class Unavailable(AzimuthError, ConnectionError):

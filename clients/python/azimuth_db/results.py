@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple, Union, overload
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from ._columns import decode_field, decode_vectors
 from ._generated.azimuth.v1 import search_pb2 as pb_search
 from ._generated.azimuth.v1 import types_pb2 as pb
+from ._times import from_micros
 from ._values import read_value
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Record",
     "SearchResult",
     "SearchWork",
+    "UpdateResult",
     "WriteResult",
 ]
 
@@ -44,16 +47,20 @@ class Record(NamedTuple):
         key: Its key.
         fields: Its scalar fields that were asked for; absent ones are missing.
         vectors: Its vectors that were asked for; absent ones are missing.
-        version: The sequence number that wrote it.
+        version: The sequence number that wrote it; for `if_version`. Ignored in writes.
+        expires_at: When it ends, in UTC; None: never. In writes None is: by the collection's
+            ``ttl_seconds``.
     """
 
     key: Key
     fields: dict[str, Any]
     vectors: dict[str, Vector]
     version: int = 0
+    expires_at: datetime | None = None
 
     def __repr__(self) -> str:
-        return f"Record(key={self.key!r}{_extras(self.fields, self.vectors)})"
+        ends = f", expires_at={self.expires_at}" if self.expires_at is not None else ""
+        return f"Record(key={self.key!r}{_extras(self.fields, self.vectors)}{ends})"
 
 
 class Hit(NamedTuple):
@@ -86,11 +93,46 @@ class WriteResult:
         inserted: Keys that were new.
         replaced: Keys that existed; always 0 for an insert.
         as_of: The sequence number of the (last) batch; 0 when there was nothing to write.
+        replayed: Whether the server had done (a part of) it before, by its `request_id`.
     """
 
     inserted: int
     replaced: int
     as_of: int
+    replayed: bool = False
+
+    def _and_then(self, later: WriteResult) -> WriteResult:
+        return WriteResult(
+            self.inserted + later.inserted,
+            self.replaced + later.replaced,
+            later.as_of,
+            self.replayed or later.replayed,
+        )
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did.
+
+    Attributes:
+        updated: Records that were changed.
+        missing: Keys without a record; always 0 without `skip_missing`.
+        as_of: As in :class:`WriteResult`.
+        replayed: As in :class:`WriteResult`.
+    """
+
+    updated: int
+    missing: int
+    as_of: int
+    replayed: bool = False
+
+    def _and_then(self, later: UpdateResult) -> UpdateResult:
+        return UpdateResult(
+            self.updated + later.updated,
+            self.missing + later.missing,
+            later.as_of,
+            self.replayed or later.replayed,
+        )
 
 
 @dataclass(frozen=True)
@@ -98,12 +140,24 @@ class DeleteResult:
     """What a delete did.
 
     Attributes:
-        deleted: Records that were there and are not any more.
+        deleted: Records that were there and are not any more (with `dry_run`: that would be).
         as_of: The sequence number of the (last) batch; 0 when there was nothing to delete.
+        replayed: As in :class:`WriteResult`.
+        commits: In how many atomic steps.
     """
 
     deleted: int
     as_of: int
+    replayed: bool = False
+    commits: int = 1
+
+    def _and_then(self, later: DeleteResult) -> DeleteResult:
+        return DeleteResult(
+            self.deleted + later.deleted,
+            later.as_of,
+            self.replayed or later.replayed,
+            self.commits + later.commits,
+        )
 
 
 @dataclass(frozen=True)
@@ -307,6 +361,7 @@ def decode_record(record: pb.Record) -> Record:
         {name: read_value(value) for name, value in record.fields.items()},
         {name: _decode_vector(vector) for name, vector in record.vectors.items()},
         record.version,
+        from_micros(record.expires_at_unix_us),
     )
 
 

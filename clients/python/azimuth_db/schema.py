@@ -18,6 +18,7 @@ __all__ = [
     "CollectionStats",
     "CollectionSummary",
     "Field",
+    "OptimizeProgress",
     "SegmentStats",
     "VectorField",
 ]
@@ -132,10 +133,13 @@ def make_schema(
     fields: Mapping[str, str | Field] | None,
     key_type: str,
     dynamic: bool,
+    ttl_seconds: int = 0,
 ) -> pb_collections.CollectionSchema:
     """Returns the schema message of a new collection."""
     schema = pb_collections.CollectionSchema(
-        key_type=_number(pb.KeyType, "KEY_TYPE_", key_type, "key_type"), dynamic=dynamic
+        key_type=_number(pb.KeyType, "KEY_TYPE_", key_type, "key_type"),
+        dynamic=dynamic,
+        ttl_seconds=ttl_seconds,
     )
     if not isinstance(vectors, Mapping):
         raise TypeError(f"vectors: expected a dict of VectorField, got {type_name(vectors)}")
@@ -153,7 +157,10 @@ def make_schema(
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """The schema of a collection with all defaults filled in."""
+    """The schema of a collection with all defaults filled in.
+
+    `ttl_seconds` is how long a record lives that does not say when it ends; 0: for ever.
+    """
 
     name: str
     id: int
@@ -162,6 +169,7 @@ class CollectionInfo:
     fields: dict[str, Field]
     dynamic: bool
     created_at: datetime
+    ttl_seconds: int = 0
 
     @classmethod
     def _from_message(cls, reply: pb_collections.DescribeCollectionResponse) -> CollectionInfo:
@@ -174,6 +182,7 @@ class CollectionInfo:
             fields={spec.name: Field._from_message(spec) for spec in schema.fields},
             dynamic=schema.dynamic if schema.HasField("dynamic") else True,
             created_at=datetime.fromtimestamp(reply.created_unix_us / 1e6, tz=timezone.utc),
+            ttl_seconds=schema.ttl_seconds,
         )
 
 
@@ -205,6 +214,38 @@ class SegmentStats:
     retired_rows: int
     file_bytes: int
     memory_bytes: int
+
+
+@dataclass(frozen=True)
+class OptimizeProgress:
+    """How far an optimize has come.
+
+    Attributes:
+        segments: Segments of the collection now.
+        rows_waiting: Rows in segments that are still to be built or merged.
+        rows: Rows in all segments.
+        done: Whether this is the end.
+        error: Why the last build failed, if it did; it is tried again.
+        as_of: The sequence number that the numbers belong to.
+    """
+
+    segments: int
+    rows_waiting: int
+    rows: int
+    done: bool
+    error: str = ""
+    as_of: int = 0
+
+    @classmethod
+    def _from_message(cls, reply: pb_collections.OptimizeResponse) -> OptimizeProgress:
+        return cls(
+            segments=reply.segments,
+            rows_waiting=reply.rows_waiting,
+            rows=reply.rows,
+            done=reply.done,
+            error=reply.error,
+            as_of=reply.as_of,
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import pytest
 
 from azimuth_db import Client
 from azimuth_db._generated.azimuth.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
     collections_pb2,
     collections_pb2_grpc,
     records_pb2,
@@ -57,6 +59,9 @@ def rows_of(request: Any) -> list[types_pb2.Record]:
                 record.fields[field.name].CopyFrom(value)
             elif here:
                 setattr(record.fields[field.name], names[kind], value)
+    assert len(columns.expires_at_unix_us) in (0, len(keys))
+    for record, moment in zip(records, columns.expires_at_unix_us):
+        record.expires_at_unix_us = moment
     for column in columns.vectors:
         size = len(column.f32) // len(keys)
         for i, here in enumerate(unpack_bits(column.present, len(keys))):
@@ -67,6 +72,7 @@ def rows_of(request: Any) -> list[types_pb2.Record]:
 
 
 class FakeServer(
+    admin_pb2_grpc.AdminServiceServicer,
     collections_pb2_grpc.CollectionServiceServicer,
     records_pb2_grpc.RecordServiceServicer,
     search_pb2_grpc.SearchServiceServicer,
@@ -83,6 +89,7 @@ class FakeServer(
         self.records: dict[Any, types_pb2.Record] = {}
         self.unindexed: list[int] = []
         self.index_error = ""
+        self.progress: list[collections_pb2.OptimizeResponse] = []
         self.filler_bytes = 0
         self.address = ""
 
@@ -132,6 +139,27 @@ class FakeServer(
             index_error=self.index_error,
         )
 
+    def Truncate(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        removed = len(self.records)
+        self.records.clear()
+        return collections_pb2.TruncateCollectionResponse(removed=removed, as_of=as_of)
+
+    def Optimize(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        yield from self.progress
+
+    def ServerInfo(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        return admin_pb2.ServerInfoResponse(
+            version="1.2.3",
+            limits=admin_pb2.ServerLimits(batch_records=7, unindexed_rows=8),
+            memory=admin_pb2.MemoryUse(budget_bytes=9, growing_bytes=10),
+            unindexed_rows=11,
+            incarnation=12,
+            as_of=13,
+        )
+
     def Insert(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
         rows = rows_of(request)
@@ -147,11 +175,23 @@ class FakeServer(
             inserted=len(rows) - replaced, replaced=replaced, as_of=as_of
         )
 
+    def Update(self, request: Any, context: Any) -> Any:
+        as_of = self._begin(request, context)
+        reply = records_pb2.UpdateResponse(as_of=as_of)
+        for row in rows_of(request):
+            if key_of(row) in self.records:
+                self.records[key_of(row)].MergeFrom(row)
+                reply.updated += 1
+            else:
+                assert request.skip_missing
+                reply.missing += 1
+        return reply
+
     def Delete(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
         keys = [*request.keys.int64_keys.values, *request.keys.string_keys.values]
         gone = [key for key in keys if self.records.pop(key, None) is not None]
-        return records_pb2.DeleteResponse(deleted=len(gone), as_of=as_of)
+        return records_pb2.DeleteResponse(deleted=len(gone), as_of=as_of, commits=1)
 
     def Get(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
@@ -186,7 +226,10 @@ class FakeServer(
             record = self.records[key]
             hits.append(
                 search_pb2.Hit(
-                    key=record.key, distance=distance, score=-distance, fields=record.fields
+                    key=record.key,
+                    distance=distance,
+                    score=-distance,
+                    fields=record.fields,
                 )
             )
             for name in request.options.output_vectors:
@@ -234,6 +277,7 @@ def server() -> Iterator[FakeServer]:
     collections_pb2_grpc.add_CollectionServiceServicer_to_server(fake, grpc_server)
     records_pb2_grpc.add_RecordServiceServicer_to_server(fake, grpc_server)
     search_pb2_grpc.add_SearchServiceServicer_to_server(fake, grpc_server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(fake, grpc_server)
     fake.address = f"127.0.0.1:{grpc_server.add_insecure_port('127.0.0.1:0')}"
     grpc_server.start()
     yield fake

@@ -1,12 +1,18 @@
 #include "engine/write/record_commit.h"
 
+#include "base/failpoint.h"
+#include "base/mutex.h"
+#include "base/status.h"
 #include "engine/recover.h"
 #include "engine/write/ddl_commit.h"
+#include "engine/write/put_commit.h"
 #include "tests/engine/open_database.h"
 
 #include "gtest/gtest.h"
 
 #include <atomic>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -30,8 +36,8 @@ const CancelToken kNoCancel;
 TEST(RecordCommit, ClosingTheGrowingSegmentInAGroupKeepsRangesApart) {
   TempDir dir;
   ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Core> core, Recover(SmallOptions(dir.path())));
-  core->pool = std::make_unique<WorkerPool>(1);
-  core->pool->Stop();  // No builds: only ranges matter here.
+  core->workers = std::make_unique<WorkerPool>(1);
+  core->workers->Stop();  // No builds: only ranges matter here.
   Schema schema = SmallSchema(2);
   NumberFields(schema);
   CreateCommit create(*core, "c", schema, false);
@@ -48,9 +54,9 @@ TEST(RecordCommit, ClosingTheGrowingSegmentInAGroupKeepsRangesApart) {
       for (int64_t i = 0; i < kRowsEach; ++i) {
         std::vector<RecordInput> records;
         records.push_back(MakeRecord(writer * kRowsEach + i, i, vector));
-        auto checked = CheckRecords(collection->schema, std::move(records), DuplicateKeys::kRefuse);
+        auto checked = CheckRecords(collection->schema, std::move(records), {});
         EXPECT_OK(checked);
-        PutCommit put(*core, collection, *std::move(checked), PutMode::kInsert);
+        PutCommit put(*core, collection, *std::move(checked), PutMode::kInsert, {}, 0);
         EXPECT_OK(core->queue.Run(put, kNoCancel));
       }
       running.fetch_sub(1);
@@ -73,6 +79,169 @@ TEST(RecordCommit, ClosingTheGrowingSegmentInAGroupKeepsRangesApart) {
     ASSERT_NE(segment, nullptr) << row;
     ASSERT_TRUE(segment->Find(RowId{row}).has_value()) << row;
   }
+}
+
+// Holds the leader before its log write, so that what is sent meanwhile comes to stand in one
+// group.
+class HeldQueue final {
+ public:
+  explicit HeldQueue(Database& db) : db_(db) {
+    SetFailpointHook(Failpoint::kCommitBeforeLog, [this] {
+      MutexLock lock(mu_);
+      ++groups_;
+      entered_ = true;
+      changed_.NotifyAll();
+      while (!released_) changed_.Wait(mu_);
+      return absl::OkStatus();
+    });
+    Send([](Database& held) {
+      return held.Upsert("c", {MakeRecord(1000, 0, kVector)}, kNoCancel).status();
+    });
+    MutexLock lock(mu_);
+    while (!entered_) changed_.Wait(mu_);
+  }
+  ~HeldQueue() { SetFailpointHook(Failpoint::kCommitBeforeLog, nullptr); }
+
+  // Sends behind all that were sent before.
+  void Send(std::function<absl::Status(Database&)> write) {
+    const size_t place = threads_.size();
+    statuses_.emplace_back();
+    threads_.emplace_back(
+        [this, place, write = std::move(write)] { statuses_[place] = write(db_); });
+    while (db_.GetInfo().commits_waiting < threads_.size()) std::this_thread::yield();
+  }
+  // Lets all go, and says how each ended; the first is that of the commit that was held.
+  std::vector<absl::Status> Release() {
+    {
+      MutexLock lock(mu_);
+      released_ = true;
+      changed_.NotifyAll();
+    }
+    for (std::thread& thread : threads_) thread.join();
+    return {statuses_.begin(), statuses_.end()};
+  }
+  int groups() {
+    MutexLock lock(mu_);
+    return groups_;
+  }
+
+  static inline const std::vector<float> kVector = {1.0F, 2.0F};
+
+ private:
+  Database& db_;
+  Mutex mu_;
+  CondVar changed_;
+  bool entered_ AZ_GUARDED_BY(mu_) = false;
+  bool released_ AZ_GUARDED_BY(mu_) = false;
+  int groups_ AZ_GUARDED_BY(mu_) = 0;
+  std::deque<absl::Status> statuses_;
+  std::vector<std::thread> threads_;
+};
+
+TEST(RecordCommit, CommitsOfOneGroupSeeEachOtherAndOneThatFailsDropsOutAlone) {
+  TempDir dir;
+  const auto db = testing::OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<Key> key = {Key{int64_t{1}}};
+  const auto put = [](int64_t n) {
+    return std::vector<RecordInput>{MakeRecord(1, n, HeldQueue::kVector)};
+  };
+  WriteResult updated;
+  WriteResult deleted;
+  WriteResult twice;
+  HeldQueue queue(*db);
+  queue.Send([&](Database& d) { return d.Insert("c", put(1), kNoCancel).status(); });
+  queue.Send([&](Database& d) { return d.Insert("c", put(2), kNoCancel).status(); });
+  queue.Send([&](Database& d) {
+    RecordInput change;
+    change.key = int64_t{1};
+    change.fields.push_back({"n", Value{int64_t{3}}});
+    AZ_ASSIGN_OR_RETURN(updated, d.Update("c", {change}, MissingKeys::kRefuse, kNoCancel));
+    return absl::OkStatus();
+  });
+  queue.Send([&](Database& d) {
+    return d.Upsert("c", put(4), kNoCancel, {.if_version = kSeqZero}).status();
+  });
+  queue.Send([&](Database& d) {
+    AZ_ASSIGN_OR_RETURN(
+        deleted, d.DeleteKeys("c", key, kNoCancel, {.request_id = "r", .request_digest = "d"}));
+    return absl::OkStatus();
+  });
+  queue.Send([&](Database& d) { return d.Insert("c", put(5), kNoCancel).status(); });
+  queue.Send([&](Database& d) {
+    AZ_ASSIGN_OR_RETURN(
+        twice, d.DeleteKeys("c", key, kNoCancel, {.request_id = "r", .request_digest = "d"}));
+    return absl::OkStatus();
+  });
+  const std::vector<absl::Status> statuses = queue.Release();
+  EXPECT_EQ(queue.groups(), 2);  // The one that was held, and all others.
+  EXPECT_OK(statuses[1]);
+  EXPECT_EQ(statuses[2].code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_OK(statuses[3]);
+  EXPECT_EQ(updated.updated, 1u);
+  EXPECT_EQ(statuses[4].code(), absl::StatusCode::kAborted);
+  EXPECT_OK(statuses[5]);
+  EXPECT_EQ(deleted.deleted, 1u);
+  EXPECT_OK(statuses[6]);
+  EXPECT_OK(statuses[7]);
+  EXPECT_TRUE(twice.repeated);
+  EXPECT_EQ(twice.as_of, deleted.as_of);
+  ASSERT_OK_AND_ASSIGN(const GetResult got, db->Get("c", key, {.vectors = {"v"}}, kNoCancel));
+  ASSERT_EQ(got.records.size(), 1u);
+  EXPECT_EQ(got.records[0].fields.at("n"), Value{int64_t{5}});
+  // The update kept the vector of the insert before it, which the store did not have yet: its row
+  // is retired, but the next one shows that the group left the segment in order.
+  EXPECT_EQ(got.records[0].vectors.at("v"), HeldQueue::kVector);
+  EXPECT_EQ(db->Count("c", {}, kNoCancel)->count, 2u);
+}
+
+TEST(RecordCommit, AnUpdateInAGroupBuildsOnWhatTheGroupWrote) {
+  TempDir dir;
+  const auto db = testing::OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<float> vector = {3.0F, 4.0F};
+  HeldQueue queue(*db);
+  queue.Send(
+      [&](Database& d) { return d.Insert("c", {MakeRecord(1, 1, vector)}, kNoCancel).status(); });
+  for (int64_t n = 2; n < 5; ++n) {
+    queue.Send([n](Database& d) {
+      RecordInput change;
+      change.key = int64_t{1};
+      const std::string name = absl::StrCat("f", n);
+      change.fields.push_back({name, Value{n}});
+      return d.Update("c", {change}, MissingKeys::kRefuse, kNoCancel).status();
+    });
+  }
+  for (const absl::Status& status : queue.Release()) EXPECT_OK(status);
+  EXPECT_EQ(queue.groups(), 2);
+  const std::vector<Key> key = {Key{int64_t{1}}};
+  ASSERT_OK_AND_ASSIGN(const GetResult got, db->Get("c", key, {.vectors = {"v"}}, kNoCancel));
+  EXPECT_EQ(got.records[0].fields, (ValueMap{{"n", Value{int64_t{1}}},
+                                             {"f2", Value{int64_t{2}}},
+                                             {"f3", Value{int64_t{3}}},
+                                             {"f4", Value{int64_t{4}}}}));
+  EXPECT_EQ(got.records[0].vectors.at("v"), vector);
+}
+
+TEST(RecordCommit, AWriteThatWaitsBehindATruncationGoesToTheNewRows) {
+  TempDir dir;
+  const auto db = testing::OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  ASSERT_OK(db->Insert("c", {MakeRecord(1, 1, HeldQueue::kVector)}, kNoCancel));
+  HeldQueue queue(*db);
+  queue.Send([](Database& d) { return d.TruncateCollection("c", kNoCancel).status(); });
+  queue.Send([](Database& d) {
+    return d.Insert("c", {MakeRecord(1, 2, HeldQueue::kVector)}, kNoCancel).status();
+  });
+  queue.Send([](Database& d) {
+    return d.Update("c", {MakeRecord(1000, 3, HeldQueue::kVector)}, MissingKeys::kRefuse, kNoCancel)
+        .status();
+  });
+  const std::vector<absl::Status> statuses = queue.Release();
+  EXPECT_OK(statuses[1]);
+  EXPECT_OK(statuses[2]);
+  EXPECT_EQ(statuses[3].code(), absl::StatusCode::kNotFound);  // 1000 was truncated away.
+  EXPECT_EQ(db->Count("c", {}, kNoCancel)->count, 1u);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,17 @@ void ExpectRefused(const std::string& columns, const std::string& message) {
   EXPECT_THAT(FromWire(Parse<pb::RecordColumns>(keys + columns)),
               StatusIs(absl::StatusCode::kInvalidArgument, message))
       << columns;
+}
+
+TEST(ColumnForm, HasATimeForEachRowOrForNone) {
+  ASSERT_OK_AND_ASSIGN(RecordInputs inputs, FromWire(Parse<pb::RecordColumns>(R"(
+      keys { int64_keys { values: [1, 2] } } expires_at_unix_us: [5, 0])")));
+  EXPECT_EQ(inputs.records[0].expires_at_unix_us, 5);
+  EXPECT_EQ(inputs.records[1].expires_at_unix_us, 0);
+  ASSERT_OK_AND_ASSIGN(inputs,
+                       FromWire(Parse<pb::RecordColumns>("keys { int64_keys { values: 1 } }")));
+  EXPECT_EQ(inputs.records[0].expires_at_unix_us, std::nullopt);
+  ExpectRefused("expires_at_unix_us: [1, 2, 3]", "columns.expires_at_unix_us: 3 values for 4 keys");
 }
 
 TEST(ColumnForm, SpreadsEveryKindOfColumnOverTheRows) {

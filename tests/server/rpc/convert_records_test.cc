@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,11 +60,23 @@ TEST(RowForm, NamesTheRecordAndTheFieldThatIsWrong) {
   expect_refused("key { int64_key: 2 } vectors { key: 'image' value { dense { f32: 'x' } } }",
                  kInvalid,
                  "records[1].vectors[\"image\"]: dense.f32: 1 bytes are not a multiple of 4");
-  expect_refused("key { int64_key: 2 } expires_at_unix_us: 5", absl::StatusCode::kUnimplemented,
-                 "records[1].expires_at_unix_us: not served yet");
 }
 
-TEST(RecordsOf, TakesEitherFormOfEitherRequest) {
+TEST(RowForm, TellsGivenTimesAndVersionsFromAbsentOnes) {
+  const auto rows = Parse<pb::RecordList>(R"(
+      records { key { int64_key: 1 } expires_at_unix_us: 5 if_version: 7 }
+      records { key { int64_key: 2 } expires_at_unix_us: 0 if_version: 0 }
+      records { key { int64_key: 3 } })");
+  ASSERT_OK_AND_ASSIGN(const RecordInputs inputs, FromWire(rows));
+  EXPECT_EQ(inputs.records[0].expires_at_unix_us, 5);
+  EXPECT_EQ(inputs.records[0].if_version, Seq{7});
+  EXPECT_EQ(inputs.records[1].expires_at_unix_us, 0);
+  EXPECT_EQ(inputs.records[1].if_version, Seq{0});
+  EXPECT_EQ(inputs.records[2].expires_at_unix_us, std::nullopt);
+  EXPECT_EQ(inputs.records[2].if_version, std::nullopt);
+}
+
+TEST(RecordsOf, TakesEitherFormOfEachRequest) {
   const char* rows = "rows { records { key { int64_key: 1 } } }";
   const char* columns = "columns { keys { int64_keys { values: [1, 2] } } }";
   ASSERT_OK_AND_ASSIGN(RecordInputs inputs, RecordsOf(Parse<pb::InsertRequest>(rows)));
@@ -73,6 +86,10 @@ TEST(RecordsOf, TakesEitherFormOfEitherRequest) {
   ASSERT_OK_AND_ASSIGN(inputs, RecordsOf(Parse<pb::UpsertRequest>(rows)));
   EXPECT_EQ(inputs.records.size(), 1U);
   ASSERT_OK_AND_ASSIGN(inputs, RecordsOf(Parse<pb::UpsertRequest>(columns)));
+  EXPECT_EQ(inputs.records.size(), 2U);
+  ASSERT_OK_AND_ASSIGN(inputs, RecordsOf(Parse<pb::UpdateRequest>(rows)));
+  EXPECT_EQ(inputs.records.size(), 1U);
+  ASSERT_OK_AND_ASSIGN(inputs, RecordsOf(Parse<pb::UpdateRequest>(columns)));
   EXPECT_EQ(inputs.records.size(), 2U);
 }
 
@@ -101,6 +118,7 @@ TEST(RecordsOf, RefusesTooManyRecordsBeforeItLooksAtThem) {
 TEST(RecordOutput, BecomesARowThatCanBeWrittenAgain) {
   engine::RecordOutput record{.key = std::string("k"),
                               .version = Seq{12},
+                              .expires_at_unix_us = 99,
                               .fields = {{"a", Value{int64_t{1}}}, {"b", Value{}}},
                               .vectors = {{"v", {0.5F, -1.0F}}}};
   const engine::RecordOutput original = record;
@@ -111,6 +129,7 @@ TEST(RecordOutput, BecomesARowThatCanBeWrittenAgain) {
   ASSERT_EQ(inputs.records.size(), 1U);
   const engine::RecordInput& input = inputs.records[0];
   EXPECT_EQ(input.key, original.key);
+  EXPECT_EQ(input.expires_at_unix_us, 99);
   ValueMap fields;
   for (const engine::FieldInput& field : input.fields) fields.emplace(field.name, field.value);
   EXPECT_EQ(fields, original.fields);

@@ -47,7 +47,7 @@ TEST(SchemaConversion, GoesBothWays) {
                 element_type: ELEMENT_TYPE_F32
                 index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
                         quantization: QUANTIZATION_AUTO } }
-      dynamic: false)");
+      dynamic: false ttl_seconds: 3600)");
   ASSERT_OK_AND_ASSIGN(engine::Schema schema, FromWire(wire));
   pb::CollectionSchema back;
   ToWire(std::move(schema), back);
@@ -130,8 +130,19 @@ TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
   ExpectRefused(kCode, "vectors { " + vector + "model: 'm' }",
                 "schema.vectors[0].model: not served yet; leave it empty");
   ExpectRefused(kCode, "auto_id: true", "schema.auto_id: not served yet; send keys");
-  ExpectRefused(kCode, "ttl_seconds: 1", "schema.ttl_seconds: not served yet");
   ExpectRefused(kCode, "properties { key: 'k' value: 'v' }", "schema.properties: not served yet");
+}
+
+TEST(OptimizeConversion, TakesEverythingOver) {
+  pb::OptimizeResponse wire;
+  ToWire(
+      engine::OptimizeProgress{
+          .segments = 1, .rows_waiting = 2, .rows = 3, .done = true, .error = "e", .as_of = Seq{4}},
+      wire);
+  EXPECT_EQ(wire.DebugString(),
+            Parse<pb::OptimizeResponse>(
+                "segments: 1 rows_waiting: 2 rows: 3 done: true error: 'e' as_of: 4")
+                .DebugString());
 }
 
 TEST(StatsConversion, TakesEveryNumberOver) {

@@ -28,17 +28,20 @@ void ExpectUnserved(const std::vector<std::pair<std::string, std::string>>& case
 }
 
 TEST(CheckServed, RefusesUnservedFieldsOfWrites) {
-  ExpectUnserved<pb::InsertRequest>({{"partition: 'p'", "partition"},
-                                     {"request_id: 'r'", "request_id"},
-                                     {"durability: DURABILITY_RELAXED", "durability"}});
-  ExpectUnserved<pb::UpsertRequest>({{"partition: 'p'", "partition"},
-                                     {"request_id: 'r'", "request_id"},
-                                     {"durability: DURABILITY_RELAXED", "durability"},
-                                     {"if_version: 0", "if_version"}});
-  ExpectUnserved<pb::DeleteRequest>({{"request_id: 'r'", "request_id"},
-                                     {"durability: DURABILITY_RELAXED", "durability"},
-                                     {"dry_run: true", "dry_run"},
-                                     {"if_version: 0", "if_version"}});
+  ExpectUnserved<pb::InsertRequest>(
+      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
+  ExpectUnserved<pb::UpsertRequest>(
+      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
+  ExpectUnserved<pb::UpdateRequest>(
+      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
+  ExpectUnserved<pb::DeleteRequest>({{"durability: DURABILITY_RELAXED", "durability"}});
+}
+
+TEST(CheckServed, TakesIdsAndConditionsOfWrites) {
+  EXPECT_OK(CheckServed(Parse<pb::InsertRequest>("request_id: 'r'")));
+  EXPECT_OK(CheckServed(Parse<pb::UpsertRequest>("request_id: 'r' if_version: 0")));
+  EXPECT_OK(CheckServed(Parse<pb::UpdateRequest>("request_id: 'r' if_version: 0")));
+  EXPECT_OK(CheckServed(Parse<pb::DeleteRequest>("request_id: 'r' if_version: 0 dry_run: true")));
 }
 
 TEST(CheckServed, TakesSyncedDurabilityAndRefusesUnknownNumbers) {
@@ -50,12 +53,10 @@ TEST(CheckServed, TakesSyncedDurabilityAndRefusesUnknownNumbers) {
 }
 
 TEST(CheckServed, RefusesUnservedFieldsOfReads) {
-  ExpectUnserved<pb::GetRequest>({{"min_seq: 1", "min_seq"}});
   ExpectUnserved<pb::QueryRequest>({{"order_by: 'a'", "order_by"},
                                     {"cursor: 'c'", "cursor"},
-                                    {"partitions: 'p'", "partitions"},
-                                    {"min_seq: 1", "min_seq"}});
-  ExpectUnserved<pb::CountRequest>({{"partitions: 'p'", "partitions"}, {"min_seq: 1", "min_seq"}});
+                                    {"partitions: 'p'", "partitions"}});
+  ExpectUnserved<pb::CountRequest>({{"partitions: 'p'", "partitions"}});
 }
 
 TEST(CheckServed, RefusesUnservedFieldsOfSearches) {
@@ -71,7 +72,6 @@ TEST(CheckServed, RefusesUnservedFieldsOfSearches) {
       {"options { group_by: 'a' }", "options.group_by"},
       {"options { group_size: 1 }", "options.group_size"},
       {"options { partitions: 'p' }", "options.partitions"},
-      {"options { min_seq: 1 }", "options.min_seq"},
       {"options { explain: true }", "options.explain"}};
   ExpectUnserved<pb::SearchRequest>(options);
   ExpectUnserved<pb::SearchBatchRequest>(options);

@@ -1,0 +1,48 @@
+// RequestMemory: the request ids of the last minutes with the replies that they got, so that a
+// write can be repeated without being done twice.
+//
+// The same entries stand in the store (written in the batch of their write) and are read back at
+// start. Bounded in time (kRequestMemoryMicros) and number (kRequestsMax): the oldest go first.
+// Thread safety: touched by the commit leader only (and by recovery).
+#pragma once
+
+#include "base/strings.h"
+#include "engine/query/request.h"
+#include "storage/row.h"
+#include "storage/store.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+
+namespace azimuth::engine {
+
+class RequestMemory final {
+ public:
+  // Null if the id is not known, or was last used too long before `now_us`.
+  const storage::RequestEntry* Find(std::string_view id, int64_t now_us) const;
+  // REQUIRES: Find(entry.id) gave null.
+  void Add(storage::RequestEntry entry);
+  // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them.
+  // They may be forgotten although the batch fails: they stay in the store until the next start.
+  void Expire(int64_t now_us, storage::CommitBatch& batch);
+
+  size_t size() const { return entries_.size(); }
+
+ private:
+  struct Age {
+    int64_t at_unix_us;
+    std::string id;
+  };
+  StringMap<storage::RequestEntry> entries_;
+  std::deque<Age> ages_;  // In order of arrival.
+};
+
+// The reply as the memory keeps it. Byte table: docs/FORMATS.md, "Remembered replies".
+std::string EncodeReply(const WriteResult& result);
+absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes);  // DataLoss.
+
+}  // namespace azimuth::engine

@@ -1,0 +1,71 @@
+#include "server/rpc/admin_service.h"
+
+#include "azimuth/v1/admin.grpc.pb.h"
+#include "base/ids.h"
+#include "engine/limits.h"
+#include "server/config.h"
+#include "server/rpc/call.h"
+#include "server/rpc/convert_values.h"
+
+#include <string>
+#include <string_view>
+
+namespace azimuth::server {
+
+static_assert(std::string_view(pb::AdminService::service_full_name()) == kAdminServiceName);
+
+namespace {
+
+void ToWire(const ConfiguredLimits& limits, pb::ServerLimits& out) {
+  out.set_message_bytes(limits.message_bytes);
+  out.set_batch_records(engine::kBatchRecordsMax);
+  out.set_record_bytes(engine::kRecordBytesMax);
+  out.set_dimension(engine::kDimensionMax);
+  out.set_limit(engine::kLimitMax);
+  out.set_ef(engine::kEfMax);
+  out.set_filter_bytes(engine::kFilterBytesMax);
+  out.set_delete_rows(engine::kDeleteRowsMax);
+  out.set_unindexed_rows(limits.unindexed_rows);
+  out.set_request_memory_us(static_cast<uint64_t>(engine::kRequestMemoryMicros));
+}
+
+void ToWire(const engine::MemoryInfo& memory, pb::MemoryUse& out) {
+  out.set_budget_bytes(memory.budget_bytes);
+  out.set_rocks_bytes(memory.rocks_bytes);
+  out.set_growing_bytes(memory.growing_bytes);
+  out.set_build_bytes(memory.build_bytes);
+  out.set_scratch_bytes(memory.scratch_bytes);
+}
+
+class AdminServiceImpl final : public pb::AdminService::Service {
+ public:
+  AdminServiceImpl(const engine::Database& database, const ConfiguredLimits& limits)
+      : database_(database), limits_(limits) {}
+
+  grpc::Status ServerInfo(grpc::ServerContext* context, const pb::ServerInfoRequest*,
+                          pb::ServerInfoResponse* reply) override {
+    return HandleCall(*context, /*database=*/"", [&](const CancelToken&) {
+      const engine::DatabaseInfo info = database_.GetInfo();
+      reply->set_version(std::string(Version()));
+      ToWire(limits_, *reply->mutable_limits());
+      ToWire(info.memory, *reply->mutable_memory());
+      reply->set_unindexed_rows(info.unindexed_rows);
+      reply->set_incarnation(info.incarnation);
+      reply->set_as_of(Raw(info.as_of));
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const engine::Database& database_;
+  const ConfiguredLimits limits_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeAdminService(const engine::Database& database,
+                                                const ConfiguredLimits& limits) {
+  return std::make_unique<AdminServiceImpl>(database, limits);
+}
+
+}  // namespace azimuth::server

@@ -1,0 +1,399 @@
+// What writes promise beyond insert and delete: partial updates, conditions, repeated requests,
+// ends of records, truncation, waiting for a number, optimizing, pressure.
+
+#include "base/status.h"
+#include "engine/limits.h"
+#include "tests/engine/manual_workers.h"
+#include "tests/engine/open_database.h"
+#include "tests/support/fake_clock.h"
+
+#include "gtest/gtest.h"
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace azimuth::engine {
+namespace {
+
+using ::azimuth::testing::FakeClock;
+using ::azimuth::testing::StatusIs;
+using ::azimuth::testing::TempDir;
+using ::testing::HasSubstr;
+using testing::MakeRecord;
+using testing::ManualWorkers;
+using testing::OpenOrDie;
+using testing::SmallOptions;
+using testing::SmallSchema;
+
+const CancelToken kNoCancel;
+constexpr int64_t kSecond = 1000000;
+
+class Writes : public ::testing::Test {
+ protected:
+  Writes() {
+    options_ = SmallOptions(dir_.path());
+    options_.clock = &clock_;
+    testing::UseManualWorkers(options_, workers_);
+    db_ = OpenOrDie(options_);
+    Schema schema = SmallSchema(2);
+    schema.vectors.push_back({.name = "w", .dim = 3, .metric = Metric::kCosine});
+    EXPECT_OK(db_->CreateCollection("c", schema, false, kNoCancel));
+  }
+
+  RecordInput Record(int64_t key, int64_t n) { return MakeRecord(key, n, v_); }
+  WriteResult Upsert(int64_t key, int64_t n) {
+    const auto result = db_->Upsert("c", {Record(key, n)}, kNoCancel);
+    EXPECT_OK(result);
+    return *result;
+  }
+  // The record, or nullopt.
+  std::optional<RecordOutput> Get(int64_t key) {
+    const std::vector<Key> keys = {Key{key}};
+    auto got = db_->Get("c", keys, {.vectors = {"v", "w"}}, kNoCancel);
+    EXPECT_OK(got);
+    if (got->records.empty()) return std::nullopt;
+    return std::move(got->records[0]);
+  }
+  void Reopen() {
+    db_.reset();
+    db_ = OpenOrDie(options_);
+  }
+  void Seal() {
+    clock_.AdvanceMillis(1000);
+    for (int i = 0; i < 4; ++i) {
+      workers_->Tick();
+      workers_->RunAll();
+    }
+  }
+
+  TempDir dir_;
+  FakeClock clock_;
+  DatabaseOptions options_;
+  ManualWorkers* workers_ = nullptr;
+  std::unique_ptr<Database> db_;
+  const std::vector<float> v_ = {1.0F, 2.0F};
+  const std::vector<float> w_ = {0.0F, 3.0F, 4.0F};
+};
+
+TEST_F(Writes, AnUpdateChangesWhatIsGivenAndKeepsTheRest) {
+  RecordInput whole = Record(1, 10);
+  whole.fields.push_back({"color", Value{std::string("red")}});
+  whole.fields.push_back({"extra", Value{int64_t{7}}});
+  ASSERT_OK(db_->Insert("c", {whole}, kNoCancel));
+  RecordInput change;
+  change.key = int64_t{1};
+  change.fields.push_back({"n", Value{int64_t{11}}});
+  change.fields.push_back({"more", Value{true}});
+  change.vectors.push_back({"w", w_});
+  ASSERT_OK_AND_ASSIGN(const WriteResult result,
+                       db_->Update("c", {change}, MissingKeys::kRefuse, kNoCancel));
+  EXPECT_EQ(result.updated, 1u);
+  for (int pass = 0; pass < 2; ++pass) {
+    const auto record = Get(1);
+    ASSERT_TRUE(record.has_value());
+    EXPECT_EQ(record->fields, (ValueMap{{"n", Value{int64_t{11}}},
+                                        {"color", Value{std::string("red")}},
+                                        {"extra", Value{int64_t{7}}},
+                                        {"more", Value{true}}}));
+    EXPECT_EQ(record->vectors.at("v"), v_);
+    EXPECT_EQ(record->vectors.at("w"), w_);
+    EXPECT_EQ(record->version, result.as_of);
+    Reopen();
+  }
+  ASSERT_OK_AND_ASSIGN(const CountResult count, db_->Count("c", {"n == 10", {}}, kNoCancel));
+  EXPECT_EQ(count.count, 0u);
+}
+
+TEST_F(Writes, AnUpdateOfAMissingKeyIsRefusedOrSkipped) {
+  Upsert(1, 1);
+  const auto refused =
+      db_->Update("c", {Record(1, 2), Record(5, 2)}, MissingKeys::kRefuse, kNoCancel);
+  EXPECT_THAT(refused,
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("records[1].key: 5 does not exist")));
+  EXPECT_EQ(Get(1)->fields.at("n"), Value{int64_t{1}});
+  ASSERT_OK_AND_ASSIGN(const WriteResult result, db_->Update("c", {Record(1, 2), Record(5, 2)},
+                                                             MissingKeys::kSkip, kNoCancel));
+  EXPECT_EQ(result.updated, 1u);
+  EXPECT_EQ(result.missing, 1u);
+  EXPECT_EQ(Get(1)->fields.at("n"), Value{int64_t{2}});
+  EXPECT_FALSE(Get(5).has_value());
+  EXPECT_THAT(db_->Update("c", {Record(1, 2), Record(1, 3)}, MissingKeys::kSkip, kNoCancel),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("comes twice")));
+}
+
+TEST_F(Writes, AnUpdateKeepsTheLimitsOfAWholeRecord) {
+  RecordInput whole = Record(1, 1);
+  whole.fields.push_back({"a", Value{std::string(kRecordBytesMax - 1000, 'x')}});
+  ASSERT_OK(db_->Insert("c", {whole}, kNoCancel));
+  RecordInput change;
+  change.key = int64_t{1};
+  change.fields.push_back({"b", Value{std::string(2000, 'y')}});
+  EXPECT_THAT(db_->Update("c", {change}, MissingKeys::kRefuse, kNoCancel),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("records[0]")));
+  EXPECT_EQ(Get(1)->fields.count("b"), 0u);
+}
+
+TEST_F(Writes, IfVersionHoldsForEveryKindOfWrite) {
+  const Seq first = Upsert(1, 1).as_of;
+  const Seq second = Upsert(1, 2).as_of;
+  const WriteOptions stale{.if_version = first};
+  EXPECT_THAT(db_->Upsert("c", {Record(1, 3)}, kNoCancel, stale),
+              StatusIs(absl::StatusCode::kAborted,
+                       HasSubstr(absl::StrFormat("records[0]: 1 is at version %d, and if_version "
+                                                 "asks for %d",
+                                                 Raw(second), Raw(first)))));
+  EXPECT_THAT(db_->Update("c", {Record(1, 3)}, MissingKeys::kSkip, kNoCancel, stale),
+              StatusIs(absl::StatusCode::kAborted));
+  EXPECT_THAT(db_->DeleteKeys("c", {Key{int64_t{1}}}, kNoCancel, stale),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("keys[0]")));
+  EXPECT_EQ(Get(1)->fields.at("n"), Value{int64_t{2}});
+  EXPECT_OK(
+      db_->Update("c", {Record(1, 3)}, MissingKeys::kRefuse, kNoCancel, {.if_version = second}));
+  EXPECT_THAT(db_->Upsert("c", {Record(2, 1)}, kNoCancel, {.if_version = second}),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("2 does not exist")));
+  EXPECT_OK(db_->Upsert("c", {Record(2, 1)}, kNoCancel, {.if_version = kSeqZero}));
+  EXPECT_THAT(db_->DeleteMatching("c", {"n == 1", {}}, false, kNoCancel, {.if_version = second}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  // One record's own condition fails the batch.
+  RecordInput own = Record(3, 1);
+  own.if_version = second;
+  EXPECT_THAT(db_->Upsert("c", {Record(4, 1), own}, kNoCancel),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("records[1]")));
+  EXPECT_FALSE(Get(4).has_value());
+}
+
+TEST_F(Writes, ARepeatedRequestGetsTheFirstReplyEvenAfterARestart) {
+  const WriteOptions options{.request_id = "r1", .request_digest = "d1"};
+  ASSERT_OK_AND_ASSIGN(const WriteResult first,
+                       db_->Insert("c", {Record(1, 1), Record(2, 1)}, kNoCancel, options));
+  EXPECT_FALSE(first.repeated);
+  Upsert(1, 5);
+  for (int pass = 0; pass < 2; ++pass) {
+    ASSERT_OK_AND_ASSIGN(const WriteResult again,
+                         db_->Insert("c", {Record(1, 1), Record(2, 1)}, kNoCancel, options));
+    EXPECT_TRUE(again.repeated);
+    EXPECT_EQ(again.inserted, 2u);
+    EXPECT_EQ(again.as_of, first.as_of);
+    EXPECT_EQ(Get(1)->fields.at("n"), Value{int64_t{5}});
+    EXPECT_THAT(db_->Insert("c", {Record(3, 1)}, kNoCancel,
+                            {.request_id = "r1", .request_digest = "other"}),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("request_id")));
+    Reopen();
+  }
+  EXPECT_THAT(db_->DeleteKeys("c", {Key{int64_t{1}}}, kNoCancel,
+                              {.request_id = std::string(kRequestIdBytesMax + 1, 'x')}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 128")));
+}
+
+TEST_F(Writes, ARequestThatChangedNothingIsRememberedAndOneThatFailedIsNot) {
+  const WriteOptions options{.request_id = "r1", .request_digest = "d1"};
+  ASSERT_OK_AND_ASSIGN(const WriteResult first,
+                       db_->DeleteKeys("c", {Key{int64_t{9}}}, kNoCancel, options));
+  EXPECT_EQ(first.deleted, 0u);
+  Upsert(9, 1);
+  ASSERT_OK_AND_ASSIGN(const WriteResult again,
+                       db_->DeleteKeys("c", {Key{int64_t{9}}}, kNoCancel, options));
+  EXPECT_TRUE(again.repeated);
+  EXPECT_TRUE(Get(9).has_value());
+  const WriteOptions failing{.request_id = "r2", .request_digest = "d2"};
+  EXPECT_THAT(db_->Insert("c", {Record(9, 2)}, kNoCancel, failing),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+  ASSERT_OK(db_->DeleteKeys("c", {Key{int64_t{9}}}, kNoCancel));
+  ASSERT_OK_AND_ASSIGN(const WriteResult later,
+                       db_->Insert("c", {Record(9, 2)}, kNoCancel, failing));
+  EXPECT_FALSE(later.repeated);
+}
+
+TEST_F(Writes, ARequestIsForgottenAfterItsTime) {
+  const WriteOptions options{.request_id = "r1", .request_digest = "d1"};
+  ASSERT_OK(db_->Insert("c", {Record(1, 1)}, kNoCancel, options));
+  clock_.AdvanceMicros(kRequestMemoryMicros);
+  EXPECT_THAT(db_->Insert("c", {Record(1, 1)}, kNoCancel, options),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+}
+
+TEST_F(Writes, ARecordEndsForReadsAndForWritesAndIsSwept) {
+  RecordInput record = Record(1, 1);
+  record.expires_at_unix_us = clock_.NowUnixMicros() + kSecond;
+  ASSERT_OK(db_->Insert("c", {record, Record(2, 1)}, kNoCancel));
+  EXPECT_EQ(Get(1)->expires_at_unix_us, *record.expires_at_unix_us);
+  // An update keeps the end.
+  ASSERT_OK(db_->Update("c", {Record(1, 2)}, MissingKeys::kRefuse, kNoCancel));
+  EXPECT_EQ(Get(1)->expires_at_unix_us, *record.expires_at_unix_us);
+  clock_.AdvanceMicros(kSecond);
+  for (const bool swept : {false, true}) {
+    if (swept) workers_->Tick();
+    EXPECT_FALSE(Get(1).has_value());
+    EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 1u);
+    EXPECT_EQ(db_->Query("c", {"n >= 0", {}}, 10, {}, kNoCancel)->records.size(), 1u);
+    const auto hits = db_->Search("c", v_, {.vector_field = "v", .limit = 10}, kNoCancel);
+    EXPECT_EQ(hits->queries[0].hits.size(), 1u);
+    EXPECT_THAT(db_->Update("c", {Record(1, 3)}, MissingKeys::kRefuse, kNoCancel),
+                StatusIs(absl::StatusCode::kNotFound));
+    EXPECT_EQ(db_->DeleteKeys("c", {Key{int64_t{1}}}, kNoCancel)->deleted, 0u);
+  }
+  // Counted without it once it is swept.
+  EXPECT_EQ(db_->ListCollections()[0].row_count, 1u);
+  ASSERT_OK_AND_ASSIGN(const WriteResult again, db_->Insert("c", {Record(1, 4)}, kNoCancel));
+  EXPECT_EQ(again.inserted, 1u);
+  EXPECT_EQ(Get(1)->expires_at_unix_us, 0);
+  record.expires_at_unix_us = -1;
+  EXPECT_THAT(db_->Upsert("c", {record}, kNoCancel),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expires_at_unix_us")));
+}
+
+TEST_F(Writes, AnExpiredRecordThatWasNotSweptYetCanBeInserted) {
+  RecordInput record = Record(1, 1);
+  record.expires_at_unix_us = clock_.NowUnixMicros() + kSecond;
+  ASSERT_OK(db_->Insert("c", {record}, kNoCancel));
+  clock_.AdvanceMicros(kSecond);
+  ASSERT_OK_AND_ASSIGN(const WriteResult again, db_->Upsert("c", {Record(1, 2)}, kNoCancel));
+  EXPECT_EQ(again.inserted, 1u);
+  EXPECT_EQ(again.replaced, 0u);
+  EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 1u);
+}
+
+TEST_F(Writes, TheTtlOfACollectionCountsFromTheWriteAlsoInSegmentFilesAndAfterARestart) {
+  Schema schema = SmallSchema(2);
+  schema.ttl_seconds = 60;
+  ASSERT_OK(db_->CreateCollection("t", schema, false, kNoCancel));
+  std::vector<RecordInput> records;
+  for (int64_t key = 0; key < 100; ++key) records.push_back(Record(key, key));
+  records[7].expires_at_unix_us = 0;  // Its own word: never.
+  ASSERT_OK(db_->Insert("t", records, kNoCancel));
+  Seal();
+  ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db_->GetStats("t"));
+  ASSERT_EQ(stats.segments[0].state, SegmentState::kSealed);
+  Reopen();
+  EXPECT_EQ(db_->DescribeCollection("t")->schema.ttl_seconds, 60);
+  EXPECT_EQ(db_->Count("t", {}, kNoCancel)->count, 100u);
+  clock_.AdvanceMicros(58 * kSecond);
+  EXPECT_EQ(db_->Count("t", {}, kNoCancel)->count, 100u);
+  clock_.AdvanceMicros(2 * kSecond);
+  EXPECT_EQ(db_->Count("t", {}, kNoCancel)->count, 1u);
+  const auto hits = db_->Search("t", v_, {.limit = 10}, kNoCancel);
+  EXPECT_EQ(hits->queries[0].hits.size(), 1u);
+  // The sweeper and a merge give the space back.
+  for (int i = 0; i < 5; ++i) Seal();
+  ASSERT_OK_AND_ASSIGN(const CollectionStats after, db_->GetStats("t"));
+  EXPECT_EQ(after.row_count, 1u);
+  uint64_t rows = 0;
+  for (const SegmentStats& segment : after.segments) {
+    if (segment.state == SegmentState::kSealed) rows += segment.rows;
+  }
+  EXPECT_EQ(rows, 1u);
+}
+
+TEST_F(Writes, ATruncationEmptiesACollectionAndKeepsIt) {
+  for (int64_t key = 0; key < 150; ++key) Upsert(key, key);
+  Seal();
+  const CollectionId id = db_->DescribeCollection("c")->id;
+  ASSERT_OK_AND_ASSIGN(const TruncateResult result, db_->TruncateCollection("c", kNoCancel));
+  EXPECT_EQ(result.removed, 150u);
+  for (int pass = 0; pass < 2; ++pass) {
+    EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 0u);
+    EXPECT_FALSE(Get(1).has_value());
+    EXPECT_EQ(db_->DescribeCollection("c")->id, id);
+    EXPECT_EQ(db_->ListCollections()[0].row_count, 0u);
+    Reopen();
+  }
+  ASSERT_OK(db_->Insert("c", {Record(1, 1)}, kNoCancel));
+  EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 1u);
+  EXPECT_THAT(db_->TruncateCollection("other", kNoCancel), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(Writes, ADryRunCountsAndDeletesNothing) {
+  for (int64_t key = 0; key < 10; ++key) Upsert(key, key % 2);
+  ASSERT_OK_AND_ASSIGN(const WriteResult result,
+                       db_->DeleteMatching("c", {"n == 1", {}}, false, kNoCancel, {}, true));
+  EXPECT_EQ(result.deleted, 5u);
+  EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 10u);
+}
+
+TEST_F(Writes, MinSeqWaitsForTheNumberOrTheDeadline) {
+  const Seq seq = Upsert(1, 1).as_of;
+  const std::vector<Key> keys = {Key{int64_t{1}}};
+  EXPECT_OK(db_->Get("c", keys, {}, kNoCancel, {.min_seq = seq}));
+  const CancelToken soon(std::chrono::steady_clock::now() + std::chrono::milliseconds(30), {});
+  const ReadOptions later{.min_seq = Seq{Raw(seq) + 1}};
+  EXPECT_THAT(db_->Count("c", {}, soon, later),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("min_seq")));
+  std::thread writer([&] { Upsert(2, 2); });
+  ASSERT_OK_AND_ASSIGN(const CountResult count, db_->Count("c", {}, kNoCancel, later));
+  writer.join();
+  EXPECT_EQ(count.count, 2u);
+  EXPECT_GE(count.as_of, later.min_seq);
+}
+
+TEST(DatabaseOptimize, LeavesOneSegmentWithoutRetiredRowsAndReportsProgress) {
+  TempDir dir;
+  const auto db = OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<float> vector = {1.0F, 2.0F};
+  for (int64_t first = 0; first < 2000; first += 50) {
+    std::vector<RecordInput> batch;
+    for (int64_t key = first; key < first + 50; ++key) {
+      batch.push_back(MakeRecord(key, key, vector));
+    }
+    ASSERT_OK(db->Insert("c", std::move(batch), kNoCancel));
+  }
+  ASSERT_OK(db->DeleteMatching("c", {"n < 300", {}}, false, kNoCancel));
+  std::vector<OptimizeProgress> reports;
+  const auto note = [&](const OptimizeProgress& progress) {
+    reports.push_back(progress);
+    return absl::OkStatus();
+  };
+  ASSERT_OK(db->Optimize("c", note, kNoCancel));
+  ASSERT_FALSE(reports.empty());
+  EXPECT_TRUE(reports.back().done);
+  EXPECT_EQ(reports.back().segments, 1u);
+  EXPECT_EQ(reports.back().rows_waiting, 0u);
+  ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db->GetStats("c"));
+  ASSERT_EQ(stats.segments.size(), 1u);
+  EXPECT_EQ(stats.segments[0].state, SegmentState::kSealed);
+  EXPECT_EQ(stats.segments[0].rows, 1700u);
+  EXPECT_EQ(stats.row_count, 1700u);
+  EXPECT_THAT(db->Optimize("other", note, kNoCancel), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(
+      db->Optimize(
+          "c", [](const OptimizeProgress&) { return absl::CancelledError("x"); }, kNoCancel),
+      StatusIs(absl::StatusCode::kCancelled));
+}
+
+TEST(DatabasePressure, WritesAreRefusedWhenTooManyRowsWaitAndDeletesPass) {
+  TempDir dir;
+  DatabaseOptions options = SmallOptions(dir.path());
+  FakeClock clock;
+  options.clock = &clock;
+  options.unindexed_rows_slow = 200;
+  options.unindexed_rows_max = 300;
+  ManualWorkers* workers = nullptr;
+  testing::UseManualWorkers(options, workers);
+  const auto db = OpenOrDie(options);
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<float> vector = {1.0F, 2.0F};
+  absl::Status status;
+  int64_t key = 0;
+  for (; key < 1000 && status.ok(); ++key) {
+    status = db->Insert("c", {MakeRecord(key, key, vector)}, kNoCancel).status();
+  }
+  EXPECT_EQ(key, 301);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("300")));
+  EXPECT_EQ(db->DeleteKeys("c", {Key{int64_t{1}}}, kNoCancel)->deleted, 1u);
+  EXPECT_EQ(db->Count("c", {}, kNoCancel)->count, 299u);
+  EXPECT_EQ(db->GetInfo().unindexed_rows, 300u);
+  // Builds take the pressure away.
+  clock.AdvanceMillis(1000);
+  for (int i = 0; i < 4; ++i) {
+    workers->Tick();
+    workers->RunAll();
+  }
+  EXPECT_LT(db->GetInfo().unindexed_rows, 200u);
+  EXPECT_OK(db->Insert("c", {MakeRecord(2000, 1, vector)}, kNoCancel));
+}
+
+}  // namespace
+}  // namespace azimuth::engine
