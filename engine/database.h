@@ -38,7 +38,8 @@ class Workers;
 struct DatabaseOptions {
   std::string data_dir;
   // The seams: what the engine needs of the world. Defaults: the system's clock and files, random
-  // numbers of the system, threads of our own. Each must outlive the database.
+  // numbers of the system, threads of our own. Each must outlive the database. Who brings workers
+  // brings all of them: then RocksDB does not merge its table files either.
   const Clock* clock = &Clock::System();
   storage::Files* files = nullptr;
   std::function<uint64_t()> random = {};

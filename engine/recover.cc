@@ -207,6 +207,7 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   store_options.block_cache_bytes = options.block_cache_bytes;
   store_options.write_buffer_bytes = options.write_buffer_bytes;
   store_options.files = &dir.files();
+  store_options.merges_tables = !options.make_workers;
   AZ_ASSIGN_OR_RETURN(auto store, storage::Store::Open(dir.rocks_path(), store_options));
   AZ_FAILPOINT(kRecoverAfterOpen);
   AZ_ASSIGN_OR_RETURN(const Seq applied, store->GetAppliedSeq());

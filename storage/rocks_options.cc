@@ -149,6 +149,7 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     // Nine tenths of the data on the last level: little space lost to what was overwritten.
     family.level_compaction_dynamic_level_bytes = true;
     family.force_consistency_checks = true;
+    family.disable_auto_compactions = !options.merges_tables;
     families.emplace_back(tuning.name, family);
   }
   return families;

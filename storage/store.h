@@ -77,6 +77,8 @@ struct StoreOptions {
   uint64_t block_cache_bytes = uint64_t{256} << 20;
   uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable; four of them in all.
   int background_threads = 2;
+  // False: table files are never merged by RocksDB's own threads, which a simulation cannot order.
+  bool merges_tables = true;
   // Where the database lies; Files::Posix() if null. Outlives the Store.
   Files* files = nullptr;
 
