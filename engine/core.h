@@ -9,12 +9,12 @@
 #include "engine/collection.h"
 #include "engine/database.h"
 #include "engine/memory_budget.h"
+#include "engine/scratch_pool.h"
 #include "engine/views.h"
 #include "engine/worker_pool.h"
 #include "engine/write/backpressure.h"
 #include "engine/write/commit_queue.h"
 #include "engine/write/request_memory.h"
-#include "index/graph/search.h"
 #include "storage/data_dir.h"
 #include "storage/store.h"
 
@@ -26,27 +26,6 @@
 #include <vector>
 
 namespace azimuth::engine {
-
-// Scratch memory of graph walks, lent out one walk at a time. Bounded by the number of walks that
-// run at once. Thread safety: any number of threads.
-class ScratchPool final {
- public:
-  std::unique_ptr<index::GraphScratch> Take() {
-    MutexLock lock(mu_);
-    if (free_.empty()) return std::make_unique<index::GraphScratch>();
-    auto scratch = std::move(free_.back());
-    free_.pop_back();
-    return scratch;
-  }
-  void Give(std::unique_ptr<index::GraphScratch> scratch) {
-    MutexLock lock(mu_);
-    free_.push_back(std::move(scratch));
-  }
-
- private:
-  Mutex mu_;
-  std::vector<std::unique_ptr<index::GraphScratch>> free_ AZ_GUARDED_BY(mu_);
-};
 
 struct Core {
   static constexpr int kWriteDelayMaxMs = 1000;  // By backpressure, of one batch.
@@ -66,6 +45,7 @@ struct Core {
             {.rows_slow = options.unindexed_rows_slow,
              .rows_max = options.unindexed_rows_max,
              .delay_max = std::chrono::milliseconds(options.make_workers ? 0 : kWriteDelayMaxMs)}),
+        scratch(memory),
         collections_(std::make_unique<CollectionMap>().release()) {}
   ~Core() { std::unique_ptr<const CollectionMap>(collections_.load()).reset(); }
 

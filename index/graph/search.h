@@ -43,6 +43,12 @@ class GraphScratch final {
   void Begin(size_t node_count);
   // True the first time that it is asked for `node` since Begin.
   bool Visit(uint32_t node);
+  // What it has grown to.
+  size_t memory_bytes() const {
+    return (frontier.capacity() + best.capacity()) * sizeof(Candidate) +
+           (fresh.capacity() + touched_words_.capacity()) * sizeof(uint32_t) +
+           distances.capacity() * sizeof(float) + visited_.capacity() * sizeof(uint64_t);
+  }
 
   struct Candidate {
     float distance;

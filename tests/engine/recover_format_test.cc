@@ -9,7 +9,9 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace azimuth::engine {
@@ -24,8 +26,10 @@ using testing::WaitIndexed;
 const CancelToken kNoCancel;
 constexpr int64_t kRows = 200;
 
-std::string FixturePath() {
-  return std::filesystem::canonical(__FILE__).parent_path().parent_path() / "fixtures" / "format-1";
+constexpr int64_t kYear2100 = int64_t{4102444800} * 1000000;
+
+std::string FixturePath(const std::string& version) {
+  return std::filesystem::canonical(__FILE__).parent_path().parent_path() / "fixtures" / version;
 }
 
 // Two collections: `points` (int64 keys; sealed rows with a graph, retired rows, growing rows, all
@@ -40,7 +44,7 @@ void Fill(Database& db) {
   for (int64_t i = 0; i < kRows + 5; ++i) a.push_back({static_cast<float>(i), 1.0F, -1.0F});
   const std::vector<float> b = {0.5F, 2.0F};
   const auto record = [&](int64_t key) {
-    RecordInput input{Key{key}, {}, {}};
+    RecordInput input{.key = Key{key}, .fields = {}, .vectors = {}};
     input.fields.push_back({"n", Value{key % 7}});
     input.fields.push_back({"tag", Value{std::string(key % 2 == 0 ? "even" : "odd")}});
     if (key % 5 == 0) {
@@ -73,8 +77,10 @@ void Fill(Database& db) {
   const std::vector<float> north = {0.0F, 2.0F};
   const std::vector<float> east = {3.0F, 0.0F};
   std::vector<RecordInput> two;
-  two.push_back({Key{std::string("nord")}, {}, {{"v", north}}});
-  two.push_back({Key{std::string("öst")}, {{"length", Value{int64_t{3}}}}, {{"v", east}}});
+  two.push_back({.key = Key{std::string("nord")}, .fields = {}, .vectors = {{"v", north}}});
+  two.push_back({.key = Key{std::string("öst")},
+                 .fields = {{"length", Value{int64_t{3}}}},
+                 .vectors = {{"v", east}}});
   ASSERT_OK(db.Insert("words", std::move(two), kNoCancel));
 }
 
@@ -106,29 +112,79 @@ void Check(Database& db) {
   EXPECT_EQ(word.queries[0].hits[0].record.fields.at("length"), Value{int64_t{4}});
 }
 
+// What format 2 brought: records that end, the ttl of a collection, remembered requests.
+void FillVersion2(Database& db) {
+  Schema ends;
+  ends.fields.push_back({.name = "n", .type = FieldType::kInt64});
+  ends.vectors.push_back({.name = "v", .dim = 2});
+  ends.ttl_seconds = int64_t{50} * 366 * 86400;
+  ASSERT_OK(db.CreateCollection("ends", ends, false, kNoCancel));
+  const std::vector<float> vector = {1.0F, 2.0F};
+  std::vector<RecordInput> batch;
+  for (int64_t key = 0; key < kRows; ++key) {
+    RecordInput record{.key = Key{key}, .fields = {{"n", Value{key}}}, .vectors = {{"v", vector}}};
+    if (key % 2 == 0) record.expires_at_unix_us = key % 4 == 0 ? kYear2100 : 1;
+    batch.push_back(std::move(record));
+  }
+  ASSERT_OK(db.Insert("ends", std::move(batch), kNoCancel,
+                      {.request_id = "first", .request_digest = "digest"}));
+  ASSERT_TRUE(WaitIndexed(db, "ends"));
+}
+
+void CheckVersion2(Database& db) {
+  ASSERT_OK_AND_ASSIGN(const CollectionInfo info, db.DescribeCollection("ends"));
+  EXPECT_EQ(info.schema.ttl_seconds, int64_t{50} * 366 * 86400);
+  ASSERT_OK_AND_ASSIGN(const CountResult count, db.Count("ends", {}, kNoCancel));
+  EXPECT_EQ(count.count, static_cast<uint64_t>(kRows) * 3 / 4);
+  const std::vector<Key> keys = {Key{int64_t{4}}, Key{int64_t{2}}};
+  ASSERT_OK_AND_ASSIGN(const GetResult got, db.Get("ends", keys, {}, kNoCancel));
+  ASSERT_EQ(got.records.size(), 1U);
+  EXPECT_EQ(got.records[0].expires_at_unix_us, kYear2100);
+}
+
+// A copy of the fixture, opened.
+std::unique_ptr<Database> OpenCopy(const std::string& fixture, const TempDir& dir) {
+  EXPECT_TRUE(std::filesystem::exists(fixture + "/FORMAT"));
+  std::filesystem::copy(fixture, dir.File("data"), std::filesystem::copy_options::recursive);
+  return OpenOrDie(SmallOptions(dir.File("data")));
+}
+
+void ExpectSealed(const Database& db, const std::string& collection) {
+  ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db.GetStats(collection));
+  ASSERT_FALSE(stats.segments.empty());
+  EXPECT_EQ(stats.segments[0].state, SegmentState::kSealed) << "its segment file was not taken";
+}
+
 TEST(RecoverFormat, Version1OpensWithTheSameAnswers) {
+  const TempDir dir;
+  const auto db = OpenCopy(FixturePath("format-1"), dir);
+  ExpectSealed(*db, "points");
+  Check(*db);
+}
+
+TEST(RecoverFormat, Version2OpensWithTheSameAnswers) {
+  const std::string fixture = FixturePath("format-2");
   if (std::getenv("AZIMUTH_UPDATE_GOLDEN") != nullptr) {
-    std::filesystem::remove_all(FixturePath());
-    std::filesystem::create_directories(FixturePath());
-    const auto db = OpenOrDie(SmallOptions(FixturePath()));
+    std::filesystem::remove_all(fixture);
+    std::filesystem::create_directories(fixture);
+    const auto db = OpenOrDie(SmallOptions(fixture));
     Fill(*db);
+    FillVersion2(*db);
     ASSERT_OK(db->Close());
     // RocksDB's log and its copies of the options name the machine, and are not part of the format.
-    for (const auto& entry : std::filesystem::directory_iterator(FixturePath() + "/rocks")) {
+    for (const auto& entry : std::filesystem::directory_iterator(fixture + "/rocks")) {
       const std::string name = entry.path().filename();
       if (name.starts_with("LOG") || name.starts_with("OPTIONS")) {
         std::filesystem::remove(entry.path());
       }
     }
   }
-  ASSERT_TRUE(std::filesystem::exists(FixturePath() + "/FORMAT"));
-  TempDir dir;
-  std::filesystem::copy(FixturePath(), dir.File("data"), std::filesystem::copy_options::recursive);
-  const auto db = OpenOrDie(SmallOptions(dir.File("data")));
-  ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db->GetStats("points"));
-  ASSERT_FALSE(stats.segments.empty());
-  EXPECT_EQ(stats.segments[0].state, SegmentState::kSealed) << "its segment file was not taken";
+  const TempDir dir;
+  const auto db = OpenCopy(fixture, dir);
+  ExpectSealed(*db, "points");
+  ExpectSealed(*db, "ends");
   Check(*db);
+  CheckVersion2(*db);
 }
 
 }  // namespace
