@@ -119,8 +119,8 @@ Bench& TheBench() {
   return bench;
 }
 
-// The figures of memory stand beside the time of a start, the last of which they are not of: with
-// block cache and memtables of RocksDB they are those of the first filling.
+// Reads all collections back. The memory beside it was measured while they were filled, so it holds
+// their share of RocksDB's caches and memtables as well.
 void BenchStart(benchmark::State& state) {
   Bench& bench = TheBench();
   for (auto _ : state) {

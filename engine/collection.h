@@ -67,7 +67,8 @@ class Collection final {
   std::atomic<int64_t> last_append_ms{0};   // Of Clock::SteadyMillis.
   // When the sweeper looks next, wall clock; lowered by writes of records that end.
   std::atomic<int64_t> next_sweep_us{INT64_MAX};
-  std::atomic<bool> active{false};  // Stands in the list of maintenance.
+  std::atomic<bool> unsettled{true};  // There may be something to close, build or merge.
+  std::atomic<bool> active{false};    // Stands in the list of maintenance.
 
   // The current list; valid while the caller is pinned, or is the commit leader.
   const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }
@@ -85,8 +86,10 @@ class Collection final {
 
   // Guarded by build_mu.
   Mutex build_mu;
-  CondVar build_done;                               // A build ended, well or not.
-  bool building AZ_GUARDED_BY(build_mu) = false;    // A build of this collection runs or waits.
+  CondVar build_done;                             // A build ended, well or not.
+  bool building AZ_GUARDED_BY(build_mu) = false;  // A build of this collection runs or waits.
+  // Rows below it are merged into as few segments as may be, for calls of Optimize that wait.
+  RowId optimize_end AZ_GUARDED_BY(build_mu){};
   int optimizing AZ_GUARDED_BY(build_mu) = 0;       // Calls of Optimize that wait: merge it all.
   std::string index_error AZ_GUARDED_BY(build_mu);  // Of the last build, if it failed.
   int64_t retry_at_ms AZ_GUARDED_BY(build_mu) = 0;  // SteadyMillis; after a failed build.

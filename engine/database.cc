@@ -54,12 +54,6 @@ absl::Status CheckRequestId(const WriteOptions& options) {
 absl::StatusOr<WriteResult> DeleteRows(Core& core, const std::shared_ptr<Collection>& target,
                                        MatchingRows& matching, const WriteOptions& options,
                                        int64_t now, const CancelToken& cancel) {
-  if (matching.keys.size() > kDeleteRowsMax && !options.request_id.empty()) {
-    return InvalidArgument(
-        "request_id: %d records match, and one atomic delete takes %d at most; repeat it without: "
-        "what is gone is not deleted twice",
-        matching.keys.size(), kDeleteRowsMax);
-  }
   WriteResult result;
   result.commits = 0;
   size_t first = 0;
@@ -69,10 +63,26 @@ absl::StatusOr<WriteResult> DeleteRows(Core& core, const std::shared_ptr<Collect
         std::make_move_iterator(matching.keys.begin()) + static_cast<std::ptrdiff_t>(first);
     const auto rows = matching.rows.begin() + static_cast<std::ptrdiff_t>(first);
     const auto step = static_cast<std::ptrdiff_t>(count);
-    DeleteCommit commit(core, target, {keys, keys + step}, {rows, rows + step},
+    DeleteCommit commit(core, target, {keys, keys + step}, {rows, rows + step}, matching.row_store,
                         DeleteCommit::Which::kLive, options, now);
-    AZ_ASSIGN_OR_RETURN(result.as_of, core.queue.Run(commit, cancel));
+    if (matching.keys.size() > kDeleteRowsMax && !options.request_id.empty()) {
+      commit.RefuseUnlessRepeated(InvalidArgument(
+          "request_id: %d records match, and one atomic delete takes %d at most; repeat it "
+          "without: what is gone is not deleted twice",
+          matching.keys.size(), kDeleteRowsMax));
+    }
+    const absl::StatusOr<Seq> seq = core.queue.Run(commit, cancel);
+    if (!seq.ok() && result.commits > 0) {
+      return absl::Status(
+          seq.status().code(),
+          absl::StrFormat("%d of %d records were deleted in %d commits before this; repeat it for "
+                          "the rest: %s",
+                          result.deleted, matching.keys.size(), result.commits,
+                          std::string(seq.status().message())));
+    }
+    if (!seq.ok()) return seq.status();
     if (commit.result().repeated) return commit.result();
+    result.as_of = *seq;
     result.deleted += commit.result().deleted;
     ++result.commits;
     first += count;
@@ -97,6 +107,22 @@ struct Database::Rep {
     if (!result.repeated) result.as_of = seq;
     return result;
   }
+  // The same for one that adds rows: slowed down or refused when too much waits for its index. The
+  // repetition of a request is answered all the same.
+  template <typename Prepare>
+  absl::StatusOr<WriteResult> RunAdmitted(RowsCommit& commit, const Collection& target,
+                                          const CancelToken& cancel, const Prepare& prepare) {
+    const auto admission =
+        core->backpressure.Admit(target.name, target.unindexed_rows, commit.byte_size(), cancel);
+    if (admission.ok()) {
+      AZ_RETURN_IF_ERROR(prepare());
+    } else if (!commit.may_be_repeated()) {
+      return admission.status();
+    } else {
+      commit.RefuseUnlessRepeated(admission.status());
+    }
+    return Run(commit, cancel);
+  }
 };
 
 Database::Database(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
@@ -108,6 +134,14 @@ Database::~Database() {
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& options) {
   if (options.growing_rows_max < 1 || options.graph_rows_min < 1) {
     return absl::InvalidArgumentError("growing_rows_max and graph_rows_min must be at least 1");
+  }
+  // Else the rows that wait could be too few to be built and too many to be joined by others.
+  const uint64_t closed_at = std::max(options.growing_rows_max, options.graph_rows_min);
+  if (options.unindexed_rows_max <= closed_at || options.unindexed_rows_slow == 0) {
+    return InvalidArgument(
+        "unindexed_rows_max: %d; it must be more than growing_rows_max and graph_rows_min, %d, and "
+        "unindexed_rows_slow at least 1",
+        options.unindexed_rows_max, closed_at);
   }
   auto rep = std::make_unique<Rep>();
   AZ_ASSIGN_OR_RETURN(rep->core, Recover(options));
@@ -230,10 +264,7 @@ absl::StatusOr<WriteResult> Database::Put(std::string_view collection,
                                                   .now_unix_us = now}));
   PutCommit commit(core, target, std::move(checked), insert ? PutMode::kInsert : PutMode::kUpsert,
                    options, now);
-  AZ_ASSIGN_OR_RETURN(
-      const auto admission,
-      core.backpressure.Admit(target->name, target->unindexed_rows, commit.byte_size(), cancel));
-  return rep_->Run(commit, cancel);
+  return rep_->RunAdmitted(commit, *target, cancel, [] { return absl::OkStatus(); });
 }
 
 absl::StatusOr<WriteResult> Database::Update(std::string_view collection,
@@ -248,11 +279,13 @@ absl::StatusOr<WriteResult> Database::Update(std::string_view collection,
                       CheckRecords(target->schema, std::move(records),
                                    {.form = RecordForm::kPartial, .now_unix_us = now}));
   UpdateCommit commit(core, target, std::move(checked), missing, options, now);
-  AZ_RETURN_IF_ERROR(commit.Prefetch());
-  AZ_ASSIGN_OR_RETURN(
-      const auto admission,
-      core.backpressure.Admit(target->name, target->unindexed_rows, commit.byte_size(), cancel));
-  return rep_->Run(commit, cancel);
+  if (commit.byte_size() > kUpdateBytesMax) {
+    return InvalidArgument(
+        "records: this update writes about %d bytes of whole records, at most %d are allowed; send "
+        "fewer at a time",
+        commit.byte_size(), kUpdateBytesMax);
+  }
+  return rep_->RunAdmitted(commit, *target, cancel, [&] { return commit.Prefetch(cancel); });
 }
 
 absl::StatusOr<WriteResult> Database::DeleteKeys(std::string_view collection, std::vector<Key> keys,
@@ -266,7 +299,7 @@ absl::StatusOr<WriteResult> Database::DeleteKeys(std::string_view collection, st
   for (size_t i = 0; i < keys.size(); ++i) {
     AZ_RETURN_IF_ERROR(CheckKey(target->schema, keys[i], absl::StrFormat("keys[%d]", i)));
   }
-  DeleteCommit commit(*rep_->core, std::move(target), std::move(keys), {},
+  DeleteCommit commit(*rep_->core, std::move(target), std::move(keys), {}, {},
                       DeleteCommit::Which::kLive, options, rep_->core->NowUnixMicros());
   return rep_->Run(commit, cancel);
 }
@@ -291,7 +324,7 @@ absl::StatusOr<WriteResult> Database::DeleteMatching(std::string_view collection
   }
   AZ_RETURN_IF_ERROR(cancel.Check());
   const int64_t now = core.NowUnixMicros();
-  AZ_ASSIGN_OR_RETURN(MatchingRows matching, FindMatching(core, *target, filter, now, cancel));
+  AZ_ASSIGN_OR_RETURN(MatchingRows matching, FindMatching(core, collection, filter, now, cancel));
   AZ_FAILPOINT(kDeleteAfterChoose);
   if (dry_run) return WriteResult{.deleted = matching.keys.size(), .as_of = matching.as_of};
   return DeleteRows(core, target, matching, options, now, cancel);

@@ -126,7 +126,8 @@ struct OptimizeProgress {
 // Conditions and identity of a write.
 struct WriteOptions {
   // A retry with the same id and the same digest gets the first reply again instead of a second
-  // write, for ten minutes (kRequestMemory). Empty: none. At most kRequestIdBytesMax.
+  // write, for ten minutes or until kRequestsMax younger ids came, whichever is first. Empty: none.
+  // At most kRequestIdBytesMax.
   std::string request_id = {};
   // Of the request's content: stable, at most 64 bytes.
   std::string request_digest = {};

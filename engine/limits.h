@@ -34,6 +34,10 @@ inline constexpr size_t kRequestIdBytesMax = 128;
 inline constexpr int64_t kRequestMemoryMicros = int64_t{600} * 1000 * 1000;
 inline constexpr size_t kRequestsMax = 100000;
 inline constexpr int64_t kMinSeqWaitMs = 10000;  // Of a read without a deadline.
+inline constexpr int kMinSeqWaitersMax = 64;     // Reads that wait at one time.
+// What an update may read and write again, whole records with their vectors.
+inline constexpr uint64_t kUpdateBytesMax = uint64_t{64} << 20;
+inline constexpr int64_t kExpiryMax = int64_t{253402300800} * 1000000;  // The end of the year 9999.
 inline constexpr int64_t kTtlSecondsMax = int64_t{100} * 366 * 86400;
 
 }  // namespace azimuth::engine

@@ -6,6 +6,7 @@
 #include "engine/write/delete_commit.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,8 @@ namespace {
 
 // Records that one commit of the sweeper retires.
 constexpr size_t kSweepRows = 4096;
+// Commits of one round, so that other collections have their turn.
+constexpr int kSweepBatches = 16;
 // Between two sweeps of a collection, each of which looks at all its rows that may end.
 constexpr int64_t kSweepIntervalMicros = 1000000;
 
@@ -26,53 +29,78 @@ void LowerTo(std::atomic<int64_t>& value, int64_t bound) {
 struct ExpiredRecords {
   std::vector<Key> keys;
   std::vector<RowId> rows;
-  int64_t earliest_left = INT64_MAX;  // When the next one ends.
+  bool more = false;                  // There are some beyond kSweepRows.
+  int64_t earliest_left = INT64_MAX;  // When the next one ends, if there are no more.
+  // Segments in which no record is left that has ended, and when the next one of theirs ends.
+  std::vector<std::pair<std::shared_ptr<Segment>, int64_t>> clean;
 };
 
-// Up to kSweepRows records whose time has passed; if there are more, earliest_left is `now`.
-ExpiredRecords FindExpired(const Core& core, const Collection& collection, int64_t now) {
-  ExpiredRecords found;
-  const ViewRegistry::Pin pin = core.views.PinNow();
-  for (const auto& segment : collection.segments().segments) {
-    if (segment->earliest_expiry() > now) {
-      found.earliest_left = std::min(found.earliest_left, segment->earliest_expiry());
-      continue;
-    }
-    for (uint32_t position = 0, n = segment->size(); position < n; ++position) {
-      if ((segment->RetiredWord(position / 64) >> (position % 64) & 1) != 0) continue;
+// Up to kSweepRows records of one segment whose time has passed. Adds to `found`.
+void FindExpiredIn(const std::shared_ptr<Segment>& segment, int64_t now, ExpiredRecords& found) {
+  int64_t left = INT64_MAX;
+  const uint32_t size = segment->size();
+  for (uint32_t first = 0; first < size; first += 64) {
+    uint64_t live = ~segment->RetiredWord(first / 64);
+    for (; live != 0; live &= live - 1) {
+      const uint32_t position = first + static_cast<uint32_t>(std::countr_zero(live));
+      if (position >= size) break;
       const int64_t expires = segment->expires_at_unix_us(position);
       if (expires == 0) continue;
       if (expires > now) {
-        found.earliest_left = std::min(found.earliest_left, expires);
+        left = std::min(left, expires);
       } else if (found.keys.size() == kSweepRows) {
-        found.earliest_left = now;
-        return found;
+        found.more = true;
+        return;
       } else {
         found.keys.push_back(segment->key(position).ToKey());
         found.rows.push_back(segment->row_id(position));
       }
     }
   }
+  found.earliest_left = std::min(found.earliest_left, left);
+  found.clean.emplace_back(segment, left);
+}
+
+ExpiredRecords FindExpired(const Core& core, const Collection& collection, int64_t now) {
+  ExpiredRecords found;
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  for (const auto& segment : collection.segments().segments) {
+    if (found.more) break;
+    if (segment->earliest_expiry() <= now) {
+      FindExpiredIn(segment, now, found);
+    } else {
+      found.earliest_left = std::min(found.earliest_left, segment->earliest_expiry());
+    }
+  }
   return found;
 }
 
-// Retires records whose time has passed.
-void Sweep(Core& core, const std::shared_ptr<Collection>& collection) {
-  const int64_t now = core.NowUnixMicros();
+// Retires records that ended by `now`, some at a time. What is left is due later.
+void Sweep(Core& core, const std::shared_ptr<Collection>& collection, int64_t now) {
   // Rows that come meanwhile lower it again.
-  if (collection->next_sweep_us.exchange(INT64_MAX) > now) return;
-  ExpiredRecords found = FindExpired(core, *collection, now);
-  const bool more = found.keys.size() == kSweepRows;
-  if (found.earliest_left != INT64_MAX && !more) {
-    found.earliest_left = std::max(found.earliest_left, now + kSweepIntervalMicros);
+  collection->next_sweep_us.store(INT64_MAX);
+  for (int batch = 0; batch < kSweepBatches; ++batch) {
+    ExpiredRecords found = FindExpired(core, *collection, now);
+    AZ_FAILPOINT_VISIT(kSweepAfterChoose);
+    if (!found.keys.empty()) {
+      DeleteCommit commit(core, collection, std::move(found.keys), std::move(found.rows),
+                          collection->row_store, DeleteCommit::Which::kExpired, {}, now);
+      if (!core.queue.Run(commit, CancelToken()).ok()) {
+        return LowerTo(collection->next_sweep_us, now + kSweepIntervalMicros);
+      }
+    }
+    // Who reads at a number before that commit still needs to look at the ends of records.
+    for (auto& [segment, left] : found.clean) {
+      core.views.Retire(
+          [swept = std::move(segment), bound = left] { swept->RaiseEarliestExpiry(bound); });
+    }
+    if (found.more) continue;
+    if (found.earliest_left != INT64_MAX) {
+      LowerTo(collection->next_sweep_us, std::max(found.earliest_left, now + kSweepIntervalMicros));
+    }
+    return;
   }
-  LowerTo(collection->next_sweep_us, found.earliest_left);
-  if (found.keys.empty()) return;
-  AZ_FAILPOINT_VISIT(kSweepAfterChoose);
-  DeleteCommit commit(core, collection, std::move(found.keys), std::move(found.rows),
-                      DeleteCommit::Which::kExpired, {}, now);
-  const absl::Status status = core.queue.Run(commit, CancelToken()).status();
-  if (!status.ok()) LowerTo(collection->next_sweep_us, now);  // Tried again.
+  LowerTo(collection->next_sweep_us, now);  // In the next round.
 }
 
 // Bytes of the growing segment; 0 if there is none, or none with rows.
@@ -113,15 +141,28 @@ bool HasIdleGrowing(const Core& core, const Collection& collection, bool& waits)
 // False if the collection is at rest: nothing will happen before the next write.
 bool Maintain(Core& core, const std::shared_ptr<Collection>& collection) {
   if (collection->dropped.load()) return false;
-  if (collection->next_sweep_us.load() <= core.NowUnixMicros()) Sweep(core, collection);
+  const int64_t now = core.NowUnixMicros();
+  const bool due = collection->next_sweep_us.load() <= now;
+  if (due) Sweep(core, collection, now);
+  // Cleared first: what comes from here on is looked at again.
   bool waits = false;
-  if (HasIdleGrowing(core, *collection, waits)) {
-    CloseGrowingCommit commit(core, collection);
-    static_cast<void>(core.queue.Run(commit, CancelToken()));
+  if (collection->unsettled.exchange(false) || due) {
+    if (HasIdleGrowing(core, *collection, waits)) {
+      CloseGrowingCommit commit(core, collection);
+      static_cast<void>(core.queue.Run(commit, CancelToken()));
+    }
+    const PendingWork work = FindWork(core, *collection);
+    if (work == PendingWork::kNow) ScheduleBuild(core, collection);
+    waits = waits || work != PendingWork::kNone;
+    if (waits) collection->unsettled.store(true);
   }
-  const PendingWork work = FindWork(core, *collection);
-  if (work == PendingWork::kNow) ScheduleBuild(core, collection);
-  return waits || work != PendingWork::kNone || collection->next_sweep_us.load() != INT64_MAX;
+  return waits || collection->next_sweep_us.load() != INT64_MAX;
+}
+
+void PutOnList(Core& core, const std::shared_ptr<Collection>& collection) {
+  if (collection->active.exchange(true)) return;
+  MutexLock lock(core.active_mu);
+  core.active.push_back(collection);
 }
 
 }  // namespace
@@ -129,9 +170,8 @@ bool Maintain(Core& core, const std::shared_ptr<Collection>& collection) {
 void NoteActive(Core& core, const std::shared_ptr<Collection>& collection,
                 int64_t earliest_expiry) {
   LowerTo(collection->next_sweep_us, earliest_expiry);
-  if (collection->active.exchange(true)) return;
-  MutexLock lock(core.active_mu);
-  core.active.push_back(collection);
+  collection->unsettled.store(true);
+  PutOnList(core, collection);
 }
 
 void RunMaintenance(Core& core) {
@@ -143,9 +183,10 @@ void RunMaintenance(Core& core) {
     active.swap(core.active);
   }
   for (const auto& collection : active) {
-    // First off the list: a write that comes from here on puts it back.
-    collection->active.store(false);
-    if (Maintain(core, collection)) NoteActive(core, collection, INT64_MAX);
+    // First off the list: a write that comes from here on puts it back. (exchange: sees what the
+    // writer did that found it on the list.)
+    collection->active.exchange(false);
+    if (Maintain(core, collection)) PutOnList(core, collection);
   }
 }
 

@@ -104,14 +104,38 @@ class RowLoader final {
   std::vector<std::shared_ptr<GrowingSegment>> segments_;
 };
 
+// Retirements of rows that no segment has: a merge dropped the rows, and ended before it came to
+// the retirements.
+absl::Status RemoveStrayRetirements(Core& core, Collection& collection, const SegmentSet& set,
+                                    const std::vector<RowId>& retired) {
+  constexpr size_t kBatchRows = 4096;
+  std::vector<RowId> stray;
+  for (const RowId row : retired) {
+    const Segment* segment = set.Find(row);
+    if (segment == nullptr || !segment->Find(row).has_value()) stray.push_back(row);
+  }
+  for (size_t first = 0; first < stray.size(); first += kBatchRows) {
+    storage::CommitBatch batch;
+    for (size_t i = first; i < std::min(stray.size(), first + kBatchRows); ++i) {
+      batch.DeleteRetired(collection.row_store, stray[i]);
+    }
+    AZ_RETURN_IF_ERROR(core.store->Commit(batch, /*sync=*/true));
+  }
+  // Nobody reads yet.
+  if (const auto free_pages = collection.retired.Forget(stray)) free_pages();
+  return absl::OkStatus();
+}
+
 absl::Status RecoverCollection(Core& core, Collection& collection,
                                std::vector<storage::SegmentEntry> entries,
                                std::set<std::string>& known_files) {
   AZ_ASSIGN_OR_RETURN(const auto counters, core.store->GetCounters(collection.row_store));
   collection.next_row = counters.next_row;
   collection.live_rows.store(counters.live_rows);
+  std::vector<RowId> retired;
   AZ_RETURN_IF_ERROR(core.store->ScanRetired(collection.row_store, [&](RowId row, Seq seq) {
     collection.retired.Retire(row, seq);
+    retired.push_back(row);
     return absl::OkStatus();
   }));
 
@@ -164,6 +188,7 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     collection.next_sweep_us =
         std::min(collection.next_sweep_us.load(), segment->earliest_expiry());
   }
+  AZ_RETURN_IF_ERROR(RemoveStrayRetirements(core, collection, set, retired));
   collection.SetSegments(std::move(set), core.views);
   return absl::OkStatus();
 }

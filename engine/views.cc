@@ -57,15 +57,20 @@ void ViewRegistry::Publish(Seq seq, std::unique_ptr<storage::ReadSnapshot> snaps
 }
 
 absl::StatusOr<ViewRegistry::Pin> ViewRegistry::PinAtLeast(Seq seq, int64_t wait_max_ms,
+                                                           int waiters_max,
                                                            const CancelToken& cancel) const {
   Pin pin = PinNow();
   if (pin.seq() >= seq) return pin;
   pin = Pin();
   constexpr std::chrono::milliseconds kCancelInterval{100};
   const auto start = std::chrono::steady_clock::now();
-  const auto end = std::min(cancel.deadline(), start + std::chrono::milliseconds(wait_max_ms));
-  waiting_.fetch_add(1, std::memory_order_seq_cst);
+  const auto end = cancel.deadline() == CancelToken::TimePoint::max()
+                       ? start + std::chrono::milliseconds(wait_max_ms)
+                       : cancel.deadline();
   absl::Status status;
+  if (waiting_.fetch_add(1, std::memory_order_seq_cst) >= waiters_max) {
+    status = ResourceExhausted("min_seq: %d reads wait already, which is the most", waiters_max);
+  }
   while (status.ok() && published() < seq) {
     const auto now = std::chrono::steady_clock::now();
     if (now >= end) {

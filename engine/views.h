@@ -62,8 +62,9 @@ class ViewRegistry final {
 
   Pin PinNow() const;
   // Waits until `seq` is published, then pins. DeadlineExceeded (of `cancel`, or after
-  // `wait_max_ms` without a deadline), Cancelled.
-  absl::StatusOr<Pin> PinAtLeast(Seq seq, int64_t wait_max_ms, const CancelToken& cancel) const;
+  // `wait_max_ms` without a deadline), Cancelled, ResourceExhausted if `waiters_max` wait already.
+  absl::StatusOr<Pin> PinAtLeast(Seq seq, int64_t wait_max_ms, int waiters_max,
+                                 const CancelToken& cancel) const;
 
   // Every row of commits up to `seq` is in place, and `snapshot` is the store after the last of
   // them: later pins see them.

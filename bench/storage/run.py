@@ -91,6 +91,8 @@ def group_commit(results: Results, build: Path, folder: Path, quick: bool) -> No
         load_average_before=round(load, 2),
     )
     say(f"group commit: 32 writers get {gain:.2f} times the writes of one")
+    if gain > max(WRITERS):
+        say("WARNING: sharing cannot give that much: the machine was busy; measure again")
 
 
 # Recall over generations.

@@ -121,19 +121,21 @@ absl::StatusOr<CountResult> Count(const Core& core, std::string_view name, const
   return result;
 }
 
-absl::StatusOr<MatchingRows> FindMatching(const Core& core, const Collection& collection,
+absl::StatusOr<MatchingRows> FindMatching(const Core& core, std::string_view name,
                                           const FilterText& filter, int64_t now_unix_us,
                                           const CancelToken& cancel) {
   const View view{.pin = core.views.PinNow(), .now_unix_us = now_unix_us};
+  AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, view.pin));
   AZ_ASSIGN_OR_RETURN(RequestFilter bound,
-                      RequestFilter::Compile(collection.schema, filter.text, filter.parameters));
+                      RequestFilter::Compile(collection->schema, filter.text, filter.parameters));
   MatchingRows matching;
+  matching.row_store = collection->row_store;
   matching.as_of = view.seq();
-  AZ_RETURN_IF_ERROR(
-      ForEachMatch(collection, view, bound, cancel, [&](const Segment& segment, uint32_t position) {
-        matching.keys.push_back(segment.key(position).ToKey());
-        matching.rows.push_back(segment.row_id(position));
-      }));
+  AZ_RETURN_IF_ERROR(ForEachMatch(*collection, view, bound, cancel,
+                                  [&](const Segment& segment, uint32_t position) {
+                                    matching.keys.push_back(segment.key(position).ToKey());
+                                    matching.rows.push_back(segment.row_id(position));
+                                  }));
   return matching;
 }
 

@@ -32,9 +32,10 @@ absl::StatusOr<CountResult> Count(const Core& core, std::string_view collection,
 struct MatchingRows {
   std::vector<Key> keys;
   std::vector<RowId> rows;
+  RowStoreId row_store{};  // Of the rows: a truncation makes another one.
   Seq as_of{};
 };
-absl::StatusOr<MatchingRows> FindMatching(const Core& core, const Collection& collection,
+absl::StatusOr<MatchingRows> FindMatching(const Core& core, std::string_view collection,
                                           const FilterText& filter, int64_t now_unix_us,
                                           const CancelToken& cancel);
 

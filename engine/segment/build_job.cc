@@ -14,6 +14,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <span>
 #include <utility>
 
 namespace azimuth::engine {
@@ -25,17 +27,20 @@ constexpr int64_t kRetryAfterMs = 5000;
 constexpr int64_t kAtRestIdleTimes = 6;
 constexpr std::chrono::milliseconds kReportInterval{100};
 
-MergeLimits LimitsOf(const Core& core, Collection& collection) {
+MergeLimits LimitsOf(const Core& core, const Collection& collection) {
   MergeLimits limits{.segment_rows_max = core.options.segment_rows_max,
                      .vacuum_rows_min = core.options.graph_rows_min};
   const int64_t idle_ms = core.SteadyMillis() - collection.last_append_ms.load();
-  MutexLock lock(collection.build_mu);
-  if (collection.optimizing > 0) {
-    limits.mode = MergeMode::kOptimize;
-  } else if (idle_ms >= kAtRestIdleTimes * core.options.growing_idle_ms) {
+  if (idle_ms >= kAtRestIdleTimes * core.options.growing_idle_ms) {
     limits.mode = MergeMode::kAtRest;
   }
   return limits;
+}
+
+// The rows that Optimize was asked for; none if it was not.
+RowId OptimizeEnd(Collection& collection) {
+  MutexLock lock(collection.build_mu);
+  return collection.optimizing > 0 ? collection.optimize_end : RowId{};
 }
 
 uint64_t CountDroppable(const Segment& segment, const RetiredMap& retired, Seq horizon) {
@@ -48,39 +53,60 @@ uint64_t CountDroppable(const Segment& segment, const RetiredMap& retired, Seq h
 
 struct Work {
   std::vector<std::shared_ptr<Segment>> inputs;  // To build next; empty if there is nothing to do.
+  bool for_optimize = false;                     // Of what Optimize was asked for.
   bool later = false;                            // Time alone may bring some.
   OptimizeProgress progress;
 };
 
+// The segments of `set` as the policy sees them; rows that some reader may still see cannot be
+// dropped yet.
+std::vector<MergeCandidate> CandidatesOf(const SegmentSet& set, const RetiredMap& retired,
+                                         Seq horizon, const MergeLimits& limits, bool& later) {
+  std::vector<MergeCandidate> candidates;
+  for (const auto& segment : set.segments) {
+    MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    if (WantsVacuum(candidate, limits)) {
+      candidate.retired_rows = CountDroppable(*segment, retired, horizon);
+      later = later || !WantsVacuum(candidate, limits);
+    }
+    candidates.push_back(candidate);
+  }
+  return candidates;
+}
+
 Work ChooseWork(const Core& core, Collection& collection) {
-  const MergeLimits limits = LimitsOf(core, collection);
+  MergeLimits limits = LimitsOf(core, collection);
+  const RowId optimize_end = OptimizeEnd(collection);
   const Seq horizon = core.views.OldestPinned();
   const ViewRegistry::Pin pin = core.views.PinNow();
   const SegmentSet& set = collection.segments();
   Work work;
-  std::vector<MergeCandidate> candidates;
   size_t sealed = 0;
+  size_t asked = 0;  // Segments at the front that Optimize was asked for.
   for (const auto& segment : set.segments) {
     sealed += segment->state() == SegmentState::kSealed ? 1 : 0;
-    MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
-    work.progress.rows += candidate.rows;
-    if (candidate.state == SegmentState::kBuilding) work.progress.rows_waiting += candidate.rows;
-    // Rows that some reader may still see cannot be dropped yet.
-    if (WantsVacuum(candidate, limits)) {
-      candidate.retired_rows = CountDroppable(*segment, collection.retired, horizon);
-      work.later = work.later || !WantsVacuum(candidate, limits);
-    }
-    candidates.push_back(candidate);
+    asked += segment->rows().end <= optimize_end ? 1 : 0;
+    work.progress.rows += segment->size();
   }
-  work.progress.segments = static_cast<uint32_t>(candidates.size());
+  work.progress.segments = static_cast<uint32_t>(set.segments.size());
   work.progress.as_of = pin.seq();
-  work.later = work.later || (limits.mode == MergeMode::kWriting && sealed > 1);
-  const auto choice = ChooseMerge(candidates, limits);
+  work.later = limits.mode == MergeMode::kWriting && sealed > 1;
+  std::optional<MergeChoice> choice;
+  if (asked > 0) {
+    const MergeMode mode = std::exchange(limits.mode, MergeMode::kOptimize);
+    const auto candidates = CandidatesOf(set, collection.retired, horizon, limits, work.later);
+    choice = ChooseMerge(std::span(candidates).first(asked), limits);
+    work.for_optimize = choice.has_value();
+    limits.mode = mode;
+  }
+  if (!choice.has_value()) {
+    choice =
+        ChooseMerge(CandidatesOf(set, collection.retired, horizon, limits, work.later), limits);
+  }
   if (!choice.has_value()) return work;
   for (size_t i = choice->begin; i < choice->end; ++i) {
     work.inputs.push_back(set.segments[i]);
-    const bool counted = candidates[i].state == SegmentState::kBuilding;
-    if (!counted) work.progress.rows_waiting += candidates[i].rows;
+    work.progress.rows_waiting += set.segments[i]->size();
   }
   return work;
 }
@@ -198,6 +224,7 @@ absl::Status Optimize(Core& core, std::string_view name,
   {
     MutexLock lock(collection->build_mu);
     ++collection->optimizing;
+    collection->optimize_end = std::max(collection->optimize_end, close.end());
   }
   absl::Status status;
   OptimizeProgress progress;
@@ -205,11 +232,11 @@ absl::Status Optimize(Core& core, std::string_view name,
     ScheduleBuild(core, collection);
     Work work = ChooseWork(core, *collection);
     progress = std::move(work.progress);
-    progress.done = work.inputs.empty();
+    progress.done = !work.for_optimize;
+    if (progress.done) progress.rows_waiting = 0;
     {
       MutexLock lock(collection->build_mu);
       progress.error = collection->index_error;
-      if (collection->building) progress.done = false;
       if (!progress.done) {
         collection->build_done.WaitUntil(collection->build_mu,
                                          std::chrono::steady_clock::now() + kReportInterval);

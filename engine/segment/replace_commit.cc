@@ -24,17 +24,22 @@ namespace {
 // Rows that one commit takes out of the store.
 constexpr size_t kDropRows = 4096;
 
-// Removes rows that no reader sees, and keeps their retirements.
+// Removes rows that no reader sees, or their retirements once no segment has the rows.
 class DropRowsCommit final : public Commit {
  public:
-  DropRowsCommit(const Collection& collection, std::span<const RowId> rows)
-      : collection_(collection), rows_(rows) {}
+  enum class What { kData, kRetirements };
+  DropRowsCommit(const Collection& collection, std::span<const RowId> rows, What what)
+      : collection_(collection), rows_(rows), what_(what) {}
   absl::StatusOr<bool> Resolve(ResolveContext& context) override {
     if (collection_.dropped.load()) return false;
     std::vector<FieldId> fields;
     for (const VectorFieldDef& field : collection_.schema.vectors) fields.push_back(field.id);
     for (const RowId row : rows_) {
-      context.batch.DeleteRowData(collection_.row_store, row, fields);
+      if (what_ == What::kData) {
+        context.batch.DeleteRowData(collection_.row_store, row, fields);
+      } else {
+        context.batch.DeleteRetired(collection_.row_store, row);
+      }
     }
     return true;
   }
@@ -43,7 +48,19 @@ class DropRowsCommit final : public Commit {
  private:
   const Collection& collection_;
   const std::span<const RowId> rows_;
+  const What what_;
 };
+
+absl::Status DropRows(Core& core, const Collection& collection, std::span<const RowId> rows,
+                      DropRowsCommit::What what) {
+  for (size_t first = 0; first < rows.size(); first += kDropRows) {
+    DropRowsCommit drop(collection, rows.subspan(first, std::min(kDropRows, rows.size() - first)),
+                        what);
+    AZ_RETURN_IF_ERROR(core.queue.Run(drop, CancelToken()).status());
+    AZ_FAILPOINT(kSegmentMidDrop);
+  }
+  return absl::OkStatus();
+}
 
 std::vector<uint64_t> RetiredWords(const Segment& segment) {
   std::vector<uint64_t> words((segment.size() + 63) / 64);
@@ -64,22 +81,26 @@ ReplaceCommit::ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
       built_(std::move(built)) {
   // The words first: what is retired between the two is marked twice, never not at all.
   for (const auto& input : inputs_) marked_.push_back(RetiredWords(*input));
+  // Pages of the map are freed when nobody is pinned that may look at them.
+  const ViewRegistry::Pin pin = core_.views.PinNow();
   for (const auto& replacement : replacements_) {
     MarkRetiredRows(collection_->retired, *replacement);
   }
 }
 
 absl::Status ReplaceCommit::Publish() {
-  const std::span<const RowId> dropped = built_.dropped;
-  for (size_t first = 0; first < dropped.size(); first += kDropRows) {
-    DropRowsCommit drop(*collection_,
-                        dropped.subspan(first, std::min(kDropRows, dropped.size() - first)));
-    AZ_RETURN_IF_ERROR(core_.queue.Run(drop, CancelToken()).status());
-    AZ_FAILPOINT(kSegmentMidDrop);
-  }
+  const std::vector<RowId> dropped = built_.dropped;
+  AZ_RETURN_IF_ERROR(DropRows(core_, *collection_, dropped, DropRowsCommit::What::kData));
   AZ_FAILPOINT(kSegmentBeforeCatalog);
   AZ_RETURN_IF_ERROR(core_.queue.Run(*this, CancelToken()).status());
   AZ_FAILPOINT(kSegmentAfterCatalog);
+  // Published; what of this fails is done by the next start.
+  const absl::Status cleaned =
+      DropRows(core_, *collection_, dropped, DropRowsCommit::What::kRetirements);
+  if (!cleaned.ok()) {
+    LogWarning("retirements of dropped rows stay until the next start: %s",
+               std::string(cleaned.message()));
+  }
   return absl::OkStatus();
 }
 
@@ -92,9 +113,6 @@ absl::StatusOr<bool> ReplaceCommit::Resolve(ResolveContext& context) {
   if (std::search(current.begin(), current.end(), inputs_.begin(), inputs_.end()) ==
       current.end()) {
     return absl::AbortedError("the segments to replace are no longer in the list");
-  }
-  for (const RowId row : built_.dropped) {
-    context.batch.DeleteRetired(collection_->row_store, row);
   }
   if (built_.entry.has_value()) context.batch.PutSegment(*built_.entry);
   for (const auto& input : inputs_) {

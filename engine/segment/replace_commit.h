@@ -2,10 +2,10 @@
 // rows: the publication of a build, or of rows read again in place of a bad file.
 //
 // Dropped rows leave the store first, in small commits (their retirements stay, so that the
-// replaced segments stay true); then one commit writes the catalog and removes those retirements,
-// and its apply step sets the retirements that came meanwhile and swaps the list. Files of replaced
-// segments go when no reader can see them. Thread safety: made by the thread that waits; Resolve
-// and Apply are the leader's.
+// replaced segments stay true); then one commit writes the catalog, and its apply step sets the
+// retirements that came meanwhile and swaps the list; then the retirements of the dropped rows go.
+// Files of replaced segments go when no reader can see them.
+// Thread safety: made by the thread that waits; Resolve and Apply are the leader's.
 #pragma once
 
 #include "engine/core.h"

@@ -69,6 +69,7 @@ absl::Status SealedSegment::OpenColumns() {
   if (file_->Find(expiries).has_value()) {
     AZ_ASSIGN_OR_RETURN(const auto bytes, file_->Require(expiries, (uint64_t{size_} + 1) * 8));
     expiries_ = Cast<int64_t>(bytes);
+    earliest_expiry_ = expiries_[0];
   }
   AZ_ASSIGN_OR_RETURN(const auto keys, file_->Require({SectionKind::kKeys, {}, {}}, std::nullopt));
   AZ_ASSIGN_OR_RETURN(keys_, index::ColumnReader::Open(keys));

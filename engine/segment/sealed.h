@@ -46,7 +46,12 @@ class SealedSegment final : public Segment {
     return expiries_ == nullptr ? 0 : expiries_[1 + position];
   }
   int64_t earliest_expiry() const override {
-    return expiries_ == nullptr ? INT64_MAX : expiries_[0];
+    return earliest_expiry_.load(std::memory_order_acquire);
+  }
+  void RaiseEarliestExpiry(int64_t bound) override {
+    int64_t seen = earliest_expiry_.load(std::memory_order_relaxed);
+    while (seen < bound && !earliest_expiry_.compare_exchange_weak(seen, bound)) {
+    }
   }
   void ReadScalars(const FilterField& field, uint32_t first, uint32_t count,
                    index::ScalarView* out) const override;
@@ -98,6 +103,7 @@ class SealedSegment final : public Segment {
   const uint64_t* row_ids_ = nullptr;
   const uint64_t* insert_seqs_ = nullptr;
   const int64_t* expiries_ = nullptr;  // The smallest, then that of each position; may be null.
+  std::atomic<int64_t> earliest_expiry_{INT64_MAX};
   index::ColumnReader keys_;
   absl::flat_hash_map<uint32_t, index::ColumnReader> fields_;  // By field id.
   StringMap<index::ColumnReader> paths_;

@@ -104,6 +104,9 @@ class Segment : public index::TieOrder {
   virtual int64_t expires_at_unix_us(uint32_t position) const = 0;
   // No row ends before this; INT64_MAX if none ever does.
   virtual int64_t earliest_expiry() const = 0;
+  // All rows that end before `bound` are retired, and no reader is left that sees one of them.
+  // Ignored by segments that still take rows.
+  virtual void RaiseEarliestExpiry(int64_t) {}
 
   // The number of positions whose insert_seq <= seq: [0, n).
   uint32_t InsertedBy(Seq seq) const;

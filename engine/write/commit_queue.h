@@ -12,6 +12,7 @@
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "base/mutex.h"
+#include "base/strings.h"
 #include "base/value.h"
 #include "engine/views.h"
 #include "storage/store.h"
@@ -24,7 +25,6 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -43,7 +43,7 @@ struct GroupOverlay {
   // Live rows of a row store.
   absl::flat_hash_map<RowStoreId, uint64_t> live_rows;
   // Request ids that commits of the group will remember.
-  absl::flat_hash_map<std::string, storage::RequestEntry> requests;
+  StringMap<storage::RequestEntry> requests;
 };
 
 struct ResolveContext {

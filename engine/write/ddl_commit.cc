@@ -132,6 +132,8 @@ void TruncateCommit::AfterPublish() {
 }
 
 void CloseGrowingCommit::Apply(Seq) {
+  const auto& segments = collection_->segments().segments;
+  if (!segments.empty()) end_ = segments.back()->rows().end;
   if (collection_->growing == nullptr || collection_->growing->size() == 0) return;
   // Not up to next_row: rows of commits that come later in this group have taken ids already.
   collection_->growing->Close(collection_->growing->rows().end);

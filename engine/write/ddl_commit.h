@@ -81,9 +81,13 @@ class CloseGrowingCommit final : public Commit {
   absl::StatusOr<bool> Resolve(ResolveContext&) override { return false; }
   void Apply(Seq seq) override;
 
+  // All rows of segments were below it at its turn.
+  RowId end() const { return end_; }
+
  private:
   Core& core_;
   const std::shared_ptr<Collection> collection_;
+  RowId end_{};
 };
 
 }  // namespace azimuth::engine

@@ -20,13 +20,15 @@ class DeleteCommit final : public RecordCommit {
     kExpired,  // Only records whose time has passed.
   };
 
-  // With `expected` rows (one for each key), only those keys whose current version is that row.
+  // With `expected` rows of `expected_store` (one for each key), only those keys whose current
+  // version is that row.
   DeleteCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<Key> keys,
-               std::vector<RowId> expected, Which which, WriteOptions options, int64_t now_unix_us)
+               std::vector<RowId> expected, RowStoreId expected_store, Which which,
+               WriteOptions options, int64_t now_unix_us)
       : RecordCommit(core, std::move(collection), std::move(options), now_unix_us),
         keys_(std::move(keys)),
         expected_(std::move(expected)),
-        expected_store_(collection_->row_store),
+        expected_store_(expected_store),
         which_(which) {}
   size_t byte_size() const override { return keys_.size() * 64; }
 

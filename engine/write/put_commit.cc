@@ -23,13 +23,18 @@ GrowingSegment& GrowingWithRoom(Core& core, Collection& collection, RowId next) 
 }  // namespace
 
 RowsCommit::RowsCommit(Core& core, std::shared_ptr<Collection> collection,
-                       std::vector<CheckedRecord> records, WriteOptions options,
+                       std::vector<CheckedRecord> records, RecordForm form, WriteOptions options,
                        int64_t now_unix_us)
     : RecordCommit(core, std::move(collection), std::move(options), now_unix_us),
       records_(std::move(records)) {
   for (const CheckedRecord& record : records_) {
     byte_size_ += 128 + record.encoded.size();
-    for (const auto& vector : record.vectors) byte_size_ += vector.size_bytes();
+    for (size_t slot = 0; slot < record.vectors.size(); ++slot) {
+      // What a change does not have is read and written again.
+      const bool whole = form == RecordForm::kWhole;
+      byte_size_ += whole ? record.vectors[slot].size_bytes()
+                          : collection_->schema.vectors[slot].dim * sizeof(float);
+    }
   }
 }
 
@@ -42,7 +47,7 @@ absl::StatusOr<std::vector<RecordCommit::Current>> RowsCommit::CurrentOfRecords(
   for (size_t i = 0; i < records_.size(); ++i) {
     const auto wanted =
         records_[i].if_version.has_value() ? records_[i].if_version : options_.if_version;
-    AZ_RETURN_IF_ERROR(CheckVersion(current[i], wanted, *keys[i], "records", i));
+    AZ_RETURN_IF_ERROR(CheckVersion(current[i], wanted, *keys[i], "records", records_[i].place));
   }
   return current;
 }
@@ -104,14 +109,15 @@ absl::StatusOr<bool> PutCommit::ResolveRecords(ResolveContext& context) {
     } else if (mode_ == PutMode::kUpsert) {
       ++result_.replaced;
     } else {
-      return AlreadyExists("records[%d].key: %s already exists", i, KeyToText(records_[i].row.key));
+      return AlreadyExists("records[%d].key: %s already exists", records_[i].place,
+                           KeyToText(records_[i].row.key));
     }
   }
   PutRows(context, current);
   return true;
 }
 
-absl::Status UpdateCommit::Prefetch() {
+absl::Status UpdateCommit::Prefetch(const CancelToken& cancel) {
   std::vector<Key> keys;
   for (const CheckedRecord& record : records_) keys.push_back(record.row.key);
   read_from_ = collection_->row_store;
@@ -124,6 +130,7 @@ absl::Status UpdateCommit::Prefetch() {
     places.push_back(i);
     rows.push_back(entries[i]->row);
   }
+  AZ_RETURN_IF_ERROR(cancel.Check());
   return Read(places, rows);
 }
 
@@ -161,7 +168,8 @@ absl::StatusOr<bool> UpdateCommit::ResolveRecords(ResolveContext& context) {
   for (size_t i = 0; i < records_.size(); ++i) {
     if (!found[i].exists()) {
       if (missing_ == MissingKeys::kSkip) continue;
-      return NotFound("records[%d].key: %s does not exist", i, KeyToText(records_[i].row.key));
+      return NotFound("records[%d].key: %s does not exist", records_[i].place,
+                      KeyToText(records_[i].row.key));
     }
     if (found[i].pending != nullptr) {
       bases_[i] = Base{.row = found[i].entry->row, .present = true, .record = *found[i].pending};
@@ -182,8 +190,9 @@ absl::StatusOr<bool> UpdateCommit::ResolveRecords(ResolveContext& context) {
       return DataLoss("record %s: row %d is missing from the store", KeyToText(records_[i].row.key),
                       Raw(found[i].entry->row));
     }
+    const size_t place = records_[i].place;
     if (absl::Status status = MergeRecord(std::move(records_[i]), bases_[i].record); !status.ok()) {
-      return AtPlace(absl::StrFormat("records[%d]", i), status);
+      return AtPlace(absl::StrFormat("records[%d]", place), status);
     }
     merged.push_back(std::move(bases_[i].record));
     current.push_back(found[i]);

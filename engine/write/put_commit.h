@@ -20,7 +20,7 @@ class RowsCommit : public RecordCommit {
 
  protected:
   RowsCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<CheckedRecord> records,
-             WriteOptions options, int64_t now_unix_us);
+             RecordForm form, WriteOptions options, int64_t now_unix_us);
 
   absl::StatusOr<std::vector<Current>> CurrentOfRecords(const ResolveContext& context) const;
   // Adds records_ as rows, and retires those of `current`.
@@ -39,8 +39,8 @@ class PutCommit final : public RowsCommit {
  public:
   PutCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<CheckedRecord> records,
             PutMode mode, WriteOptions options, int64_t now_unix_us)
-      : RowsCommit(core, std::move(collection), std::move(records), std::move(options),
-                   now_unix_us),
+      : RowsCommit(core, std::move(collection), std::move(records), RecordForm::kWhole,
+                   std::move(options), now_unix_us),
         mode_(mode) {}
 
  private:
@@ -57,12 +57,12 @@ class UpdateCommit final : public RowsCommit {
   UpdateCommit(Core& core, std::shared_ptr<Collection> collection,
                std::vector<CheckedRecord> changes, MissingKeys missing, WriteOptions options,
                int64_t now_unix_us)
-      : RowsCommit(core, std::move(collection), std::move(changes), std::move(options),
-                   now_unix_us),
+      : RowsCommit(core, std::move(collection), std::move(changes), RecordForm::kPartial,
+                   std::move(options), now_unix_us),
         missing_(missing) {}
 
   // Reads the current versions, outside the queue. DataLoss.
-  absl::Status Prefetch();
+  absl::Status Prefetch(const CancelToken& cancel);
 
  private:
   // A whole record as it is stored, and the vectors that `record` has views of.

@@ -47,6 +47,7 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
   AZ_RETURN_IF_ERROR(FollowTruncation());
   AZ_ASSIGN_OR_RETURN(replayed_, FindReply(context));
   if (replayed_) return false;
+  AZ_RETURN_IF_ERROR(refusal_);
   AZ_ASSIGN_OR_RETURN(const bool changes, ResolveRecords(context));
   if (options_.request_id.empty()) return changes;
   WriteResult reply = result_;
@@ -55,7 +56,7 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
                                    .digest = options_.request_digest,
                                    .at_unix_us = now_unix_us_,
                                    .reply = EncodeReply(reply)};
-  core_.requests.Expire(now_unix_us_, context.batch);
+  core_.requests.Expire(now_unix_us_, context.overlay.requests, context.batch);
   context.batch.PutRequest(*request_);
   if (!context.last) context.overlay.requests[options_.request_id] = *request_;
   return true;
@@ -97,14 +98,14 @@ absl::StatusOr<std::vector<RecordCommit::Current>> RecordCommit::CurrentOf(
 }
 
 absl::Status RecordCommit::CheckVersion(const Current& current, std::optional<Seq> wanted,
-                                        const Key& key, std::string_view member, size_t i) {
+                                        const Key& key, std::string_view member, size_t place) {
   if (!wanted.has_value() || *wanted == current.version()) return absl::OkStatus();
   const std::string is = current.exists()
                              ? absl::StrFormat("is at version %d", Raw(current.version()))
                              : std::string("does not exist");
   return absl::AbortedError(absl::StrFormat(
       "%s[%d]: %s %s, and if_version asks for %d; read it again and repeat; outcome: not_applied",
-      std::string(member), i, KeyToText(key), is, Raw(*wanted)));
+      std::string(member), place, KeyToText(key), is, Raw(*wanted)));
 }
 
 uint64_t RecordCommit::LiveRows(const ResolveContext& context) const {

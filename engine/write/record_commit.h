@@ -21,6 +21,11 @@ class RecordCommit : public Commit {
   absl::StatusOr<bool> Resolve(ResolveContext& context) final;
   void Apply(Seq seq) final;
 
+  bool may_be_repeated() const { return !options_.request_id.empty(); }
+  // Lets it fail with `status` at its turn, unless it is the repetition of a request: then it gets
+  // its reply all the same. Before it runs.
+  void RefuseUnlessRepeated(absl::Status status) { refusal_ = std::move(status); }
+
   // Valid once it ran. as_of is only set if the reply is that of an earlier request; else it is
   // what CommitQueue::Run returned.
   const WriteResult& result() const { return result_; }
@@ -53,7 +58,7 @@ class RecordCommit : public Commit {
                                                  std::span<const Key* const> keys) const;
   // Aborted unless the version is the wanted one. `place` begins the message.
   static absl::Status CheckVersion(const Current& current, std::optional<Seq> wanted,
-                                   const Key& key, std::string_view member, size_t i);
+                                   const Key& key, std::string_view member, size_t place);
   uint64_t LiveRows(const ResolveContext& context) const;
   // Retires a row; Apply sets it in memory.
   void Retire(ResolveContext& context, RowId row);
@@ -77,6 +82,7 @@ class RecordCommit : public Commit {
   uint64_t live_rows_ = 0;
   bool counters_put_ = false;
   bool replayed_ = false;
+  absl::Status refusal_;
 };
 
 }  // namespace azimuth::engine

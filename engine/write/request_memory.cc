@@ -29,13 +29,15 @@ void RequestMemory::Add(storage::RequestEntry entry) {
   entries_.insert_or_assign(std::move(id), std::move(entry));
 }
 
-void RequestMemory::Expire(int64_t now_us, storage::CommitBatch& batch) {
+void RequestMemory::Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
+                           storage::CommitBatch& batch) {
   for (int i = 0; i < kExpiredPerCommit && !ages_.empty(); ++i) {
     const Age& oldest = ages_.front();
     if (oldest.at_unix_us + kRequestMemoryMicros > now_us && ages_.size() < kRequestsMax) return;
     // An id that was used again after its time has a younger entry.
     const auto it = entries_.find(oldest.id);
-    if (it != entries_.end() && it->second.at_unix_us == oldest.at_unix_us) {
+    if (it != entries_.end() && it->second.at_unix_us == oldest.at_unix_us &&
+        !pending.contains(oldest.id)) {
       batch.DeleteRequest(oldest.id);
       entries_.erase(it);
     }

@@ -26,9 +26,11 @@ class RequestMemory final {
   const storage::RequestEntry* Find(std::string_view id, int64_t now_us) const;
   // REQUIRES: Find(entry.id) gave null.
   void Add(storage::RequestEntry entry);
-  // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them.
+  // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them;
+  // those that `batch` writes anew already (`pending`) are left alone.
   // They may be forgotten although the batch fails: they stay in the store until the next start.
-  void Expire(int64_t now_us, storage::CommitBatch& batch);
+  void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
+              storage::CommitBatch& batch);
 
   size_t size() const { return entries_.size(); }
 

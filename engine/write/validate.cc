@@ -212,9 +212,11 @@ absl::Status CheckExpiry(const Schema& schema, const RecordInput& input,
   record.expiry_given = input.expires_at_unix_us.has_value();
   if (record.expiry_given) {
     record.row.expires_at_unix_us = *input.expires_at_unix_us;
-    if (record.row.expires_at_unix_us >= 0) return absl::OkStatus();
-    return InvalidArgument("expires_at_unix_us: %d; allowed are 0 (never) and times after it",
-                           record.row.expires_at_unix_us);
+    if (record.row.expires_at_unix_us >= 0 && record.row.expires_at_unix_us <= kExpiryMax) {
+      return absl::OkStatus();
+    }
+    return InvalidArgument("expires_at_unix_us: %d; allowed are 0 (never) to %d (year 9999)",
+                           record.row.expires_at_unix_us, kExpiryMax);
   }
   if (schema.ttl_seconds > 0) {
     record.row.expires_at_unix_us = options.now_unix_us + schema.ttl_seconds * kMicros;
@@ -304,11 +306,15 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
           record.status().code(),
           absl::StrFormat("records[%d].%s", i, std::string(record.status().message())));
     }
+    record->place = i;
     const auto [place, is_new] = places.try_emplace(record->row.key, checked.size());
     if (is_new) {
       checked.push_back(*std::move(record));
     } else if (options.duplicates == DuplicateKeys::kRefuse) {
       return InvalidArgument("records[%d].key: %s comes twice in the batch", i,
+                             KeyToText(record->row.key));
+    } else if (record->if_version.has_value() || checked[place->second].if_version.has_value()) {
+      return InvalidArgument("records[%d].key: %s comes twice in the batch, with an if_version", i,
                              KeyToText(record->row.key));
     } else {
       checked[place->second] = *std::move(record);

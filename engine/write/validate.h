@@ -27,6 +27,7 @@ struct CheckedRecord {
   std::vector<std::span<const float>> vectors;
   // `row` as storage::EncodeRow has it, so that the leader need not; empty for a partial record.
   std::string encoded;
+  size_t place = 0;           // In the request, for messages.
   bool expiry_given = false;  // `row.expires_at_unix_us` is the record's own, not of the schema.
   std::optional<Seq> if_version;
 };

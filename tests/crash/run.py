@@ -2,8 +2,8 @@
 
     python tests/crash/run.py --rounds 1000 --seed 7 --server build/dev/server/azimuthd
 
-Prints a line for every round and, at the end, a summary in JSON. Exit code 1 after a violation; the
-data directory is kept then.
+Prints a line for every round and, at the end, a summary in JSON. Exit code 1 after a violation (the
+data directory is kept then), and when a failpoint was armed several times and never reached.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def main() -> int:
         print(f"the data directory is kept: {folder}")
         return 1
     shutil.rmtree(folder)
-    return 0
+    for name in harness.summary.failpoints_missed:
+        print(f"failpoint {name} was armed and never reached: the load does not come by it")
+    return 1 if harness.summary.failpoints_missed else 0
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 // What writes promise beyond insert and delete: partial updates, conditions, repeated requests,
 // ends of records, truncation, waiting for a number, optimizing, pressure.
 
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "engine/limits.h"
+#include "storage/store.h"
 #include "tests/engine/manual_workers.h"
 #include "tests/engine/open_database.h"
 #include "tests/support/fake_clock.h"
 
 #include "gtest/gtest.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -287,6 +290,81 @@ TEST_F(Writes, TheTtlOfACollectionCountsFromTheWriteAlsoInSegmentFilesAndAfterAR
   EXPECT_EQ(rows, 1u);
 }
 
+// Goal: a request id that is used again is not taken out of the store by another commit of the same
+// group which clears old ids. Method: ten old ids, so that several commits come to clear them;
+// after their time all are used again, and asked for after a restart.
+TEST_F(Writes, AnIdThatIsUsedAgainStaysRemembered) {
+  const auto send = [&](int i) {
+    return db_->Upsert("c", {Record(i, i)}, kNoCancel,
+                       {.request_id = absl::StrCat("r", i), .request_digest = "d"});
+  };
+  for (int i = 0; i < 40; ++i) ASSERT_OK(send(i));
+  clock_.AdvanceMicros(kRequestMemoryMicros);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = t; i < 40; i += 8) ASSERT_OK(send(39 - i));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Reopen();
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_OK_AND_ASSIGN(const WriteResult again, send(i));
+    EXPECT_TRUE(again.repeated) << i;
+  }
+}
+
+TEST_F(Writes, AnUpdateOfTooManyBytesIsRefusedBeforeItReads) {
+  Schema wide;
+  wide.vectors.push_back({.name = "v", .dim = 32768});
+  ASSERT_OK(db_->CreateCollection("wide", wide, false, kNoCancel));
+  std::vector<RecordInput> changes;
+  for (int64_t key = 0; key < 600; ++key) {
+    changes.push_back({.key = Key{key}, .fields = {{"n", Value{key}}}, .vectors = {}});
+  }
+  EXPECT_THAT(db_->Update("wide", changes, MissingKeys::kSkip, kNoCancel),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("send fewer at a time")));
+  changes.resize(500);
+  EXPECT_OK(db_->Update("wide", changes, MissingKeys::kSkip, kNoCancel));
+}
+
+TEST_F(Writes, AConditionOnAKeyThatComesTwiceIsRefused) {
+  RecordInput first = Record(1, 1);
+  first.if_version = Seq{99};
+  EXPECT_THAT(db_->Upsert("c", {first, Record(1, 2)}, kNoCancel),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("comes twice")));
+}
+
+// Retirements of rows that a merge has dropped are gone from the store when the merge was cut short
+// between the rows and the catalog.
+TEST_F(Writes, AMergeThatIsCutShortLeavesNothingBehind) {
+  for (int64_t key = 0; key < 90; ++key) Upsert(key, 1);
+  for (int64_t key = 0; key < 60; ++key) Upsert(key, 2);
+  SetFailpointHook(Failpoint::kSegmentBeforeCatalog,
+                   [] { return absl::UnavailableError("cut short"); });
+  Seal();
+  SetFailpointHook(Failpoint::kSegmentBeforeCatalog, nullptr);
+  db_.reset();
+  options_.make_workers = [](int) {
+    auto idle = std::make_unique<ManualWorkers>();
+    return idle;
+  };
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, 90u);
+  uint64_t retired = 0;
+  ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db_->GetStats("c"));
+  for (const SegmentStats& segment : stats.segments) retired += segment.retired_rows;
+  ASSERT_OK(db_->Close());
+  db_.reset();
+  ASSERT_OK_AND_ASSIGN(const auto store, storage::Store::Open(dir_.File("rocks"), {}));
+  uint64_t stored = 0;
+  ASSERT_OK(store->ScanRetired(RowStoreId{1}, [&](RowId, Seq) {
+    ++stored;
+    return absl::OkStatus();
+  }));
+  EXPECT_EQ(stored, retired);
+}
+
 TEST_F(Writes, ATruncationEmptiesACollectionAndKeepsIt) {
   for (int64_t key = 0; key < 150; ++key) Upsert(key, key);
   Seal();
@@ -361,6 +439,40 @@ TEST(DatabaseOptimize, LeavesOneSegmentWithoutRetiredRowsAndReportsProgress) {
       db->Optimize(
           "c", [](const OptimizeProgress&) { return absl::CancelledError("x"); }, kNoCancel),
       StatusIs(absl::StatusCode::kCancelled));
+}
+
+// Goal: Optimize ends although somebody goes on writing. Method: it is asked for what there is, and
+// a writer fills growing segment after growing segment meanwhile.
+TEST(DatabaseOptimize, EndsWhileWritesGoOn) {
+  TempDir dir;
+  const auto db = OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<float> vector = {1.0F, 2.0F};
+  const auto write = [&](int64_t first) {
+    std::vector<RecordInput> batch;
+    for (int64_t key = first; key < first + 50; ++key) {
+      batch.push_back(MakeRecord(key, key, vector));
+    }
+    ASSERT_OK(db->Insert("c", std::move(batch), kNoCancel));
+  };
+  for (int64_t first = 0; first < 1000; first += 50) write(first);
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (int64_t first = 1000; !stop.load(); first += 50) write(first);
+  });
+  const CancelToken minute(std::chrono::steady_clock::now() + std::chrono::minutes(1), {});
+  EXPECT_OK(db->Optimize(
+      "c", [](const OptimizeProgress&) { return absl::OkStatus(); }, minute));
+  stop.store(true);
+  writer.join();
+}
+
+TEST(DatabasePressure, ALimitThatNoBuildCouldRelieveIsRefused) {
+  TempDir dir;
+  DatabaseOptions options = SmallOptions(dir.path());
+  options.unindexed_rows_max = options.growing_rows_max;
+  EXPECT_THAT(Database::Open(options), StatusIs(absl::StatusCode::kInvalidArgument,
+                                                HasSubstr("unindexed_rows_max: 96; it must be")));
 }
 
 TEST(DatabasePressure, WritesAreRefusedWhenTooManyRowsWaitAndDeletesPass) {

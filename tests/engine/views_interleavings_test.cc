@@ -260,10 +260,15 @@ TEST_F(Interleavings, AReaderSeesATruncationWholeOrNotAtAll) {
   Put(120, 10, 1);
   const Contents all = Read();
   Contents before_publish;
-  Once(Failpoint::kCommitBeforePublish, [&] { before_publish = Read(); });
+  uint64_t dry_run = 0;
+  Once(Failpoint::kCommitBeforePublish, [&] {
+    before_publish = Read();
+    dry_run = db_->DeleteMatching("c", {"n == 1", {}}, false, kNoCancel, {}, true)->deleted;
+  });
   ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
   ASSERT_TRUE(Happened(Failpoint::kCommitBeforePublish));
   EXPECT_EQ(before_publish, all);
+  EXPECT_EQ(dry_run, all.size());
   EXPECT_EQ(Read(), Contents{});
   for (const Way& way : Ways()) {
     for (const Failpoint point : {Failpoint::kReadAfterPin, Failpoint::kReadBeforeFetch}) {
