@@ -95,9 +95,6 @@ std::shared_ptr<rocksdb::Cache> MakeCache(const StoreOptions& options) {
 rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
                                  const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::DBOptions db;
-  if (options.files != nullptr && options.files->rocks_env() != nullptr) {
-    db.env = options.files->rocks_env();
-  }
   db.create_if_missing = true;
   // In order of kFamilies; Store::Open checks the ids that came out.
   db.create_missing_column_families = true;

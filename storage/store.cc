@@ -5,6 +5,7 @@
 #include "storage/commit_batch.h"
 #include "storage/entry_codec.h"
 #include "storage/key_codec.h"
+#include "storage/rocks_files.h"
 #include "storage/rocks_options.h"
 #include "storage/rocks_status.h"
 
@@ -88,6 +89,7 @@ class LogSyncer final : public rocksdb::EventListener {
 };
 
 struct Store::Rep {
+  std::unique_ptr<rocksdb::Env> env;  // Outlives the database.
   std::unique_ptr<rocksdb::DB> db;
   std::shared_ptr<LogSyncer> log_syncer = std::make_shared<LogSyncer>();
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
@@ -192,6 +194,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
   const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
   rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
   db_options.listeners.push_back(rep->log_syncer);
+  rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env());
+  db_options.env = rep->env.get();
   const rocksdb::Status status =
       rocksdb::DB::Open(db_options, path, MakeFamilies(options, cache), &rep->handles, &db);
   if (!status.ok()) return FromRocks(absl::StrFormat("open the database in %s", path), status);

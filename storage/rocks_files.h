@@ -1,0 +1,20 @@
+// The file system as RocksDB gets it: that of storage::Files, with one step more.
+//
+// RocksDB 7.8 makes a manifest, renames a temporary file to CURRENT, which names it, and syncs the
+// directory only after both. A file system that makes the two durable in another order leaves,
+// after a power failure in between, a CURRENT that leads nowhere: the database does not open any
+// more. So the directory is synced before such a rename as well. It costs one sync per opening.
+//
+// Internal to storage. Thread safety: as rocksdb::Env.
+#pragma once
+
+#include "rocksdb/env.h"
+
+#include <memory>
+
+namespace azimuth::storage {
+
+// Over `base`, which outlives it; over RocksDB's default if null.
+std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base);
+
+}  // namespace azimuth::storage
