@@ -135,14 +135,6 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
   if (options.growing_rows_max < 1 || options.graph_rows_min < 1) {
     return absl::InvalidArgumentError("growing_rows_max and graph_rows_min must be at least 1");
   }
-  // Else the rows that wait could be too few to be built and too many to be joined by others.
-  const uint64_t closed_at = std::max(options.growing_rows_max, options.graph_rows_min);
-  if (options.unindexed_rows_max <= closed_at || options.unindexed_rows_slow == 0) {
-    return InvalidArgument(
-        "unindexed_rows_max: %d; it must be more than growing_rows_max and graph_rows_min, %d, and "
-        "unindexed_rows_slow at least 1",
-        options.unindexed_rows_max, closed_at);
-  }
   auto rep = std::make_unique<Rep>();
   AZ_ASSIGN_OR_RETURN(rep->core, Recover(options));
   Core& core = *rep->core;

@@ -127,13 +127,15 @@ void CloseLargestGrowing(Core& core) {
   static_cast<void>(core.queue.Run(commit, CancelToken()));
 }
 
-bool HasIdleGrowing(const Core& core, const Collection& collection, bool& waits) {
+// True if the growing segment is to be closed: no write came for a while, or writes are held up and
+// only a build can help. `waits` is set if that may come without another write.
+bool WantsClose(const Core& core, const Collection& collection, bool& waits) {
   const ViewRegistry::Pin pin = core.views.PinNow();
   const auto& segments = collection.segments().segments;
-  if (segments.empty() || segments.back()->state() != SegmentState::kGrowing ||
-      segments.back()->size() < core.options.graph_rows_min) {
-    return false;
-  }
+  if (segments.empty() || segments.back()->state() != SegmentState::kGrowing) return false;
+  const uint32_t rows = segments.back()->size();
+  if (rows > 0 && collection.unindexed_rows.load() >= core.options.unindexed_rows_slow) return true;
+  if (rows < core.options.graph_rows_min) return false;
   waits = true;
   return core.SteadyMillis() - collection.last_append_ms.load() >= core.options.growing_idle_ms;
 }
@@ -147,7 +149,7 @@ bool Maintain(Core& core, const std::shared_ptr<Collection>& collection) {
   // Cleared first: what comes from here on is looked at again.
   bool waits = false;
   if (collection->unsettled.exchange(false) || due) {
-    if (HasIdleGrowing(core, *collection, waits)) {
+    if (WantsClose(core, *collection, waits)) {
       CloseGrowingCommit commit(core, collection);
       static_cast<void>(core.queue.Run(commit, CancelToken()));
     }

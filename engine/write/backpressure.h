@@ -11,8 +11,7 @@
 // calls Relieve after it (ReplaceCommit::Apply, drop, truncate). Maintenance closes growing
 // segments of any size, the largest first, while MemoryTight(): many small collections together
 // must not come to a state where only a build would free memory and none has enough rows to want
-// one. Limits::rows_max must be greater than the rows that a growing segment takes, for the same
-// reason.
+// one. For the same reason it closes the growing segment of a collection past Limits::rows_slow.
 //
 // Ownership: borrows the budget. Thread safety: any number of threads.
 #pragma once

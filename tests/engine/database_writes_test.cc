@@ -467,12 +467,27 @@ TEST(DatabaseOptimize, EndsWhileWritesGoOn) {
   writer.join();
 }
 
-TEST(DatabasePressure, ALimitThatNoBuildCouldRelieveIsRefused) {
+TEST(DatabasePressure, RowsTooFewForAGraphAreBuiltWhenTheyHoldUpWrites) {
   TempDir dir;
   DatabaseOptions options = SmallOptions(dir.path());
-  options.unindexed_rows_max = options.growing_rows_max;
-  EXPECT_THAT(Database::Open(options), StatusIs(absl::StatusCode::kInvalidArgument,
-                                                HasSubstr("unindexed_rows_max: 96; it must be")));
+  options.graph_rows_min = 1000;
+  options.growing_rows_max = 1000;
+  options.unindexed_rows_slow = 20;
+  options.unindexed_rows_max = 30;
+  ManualWorkers* workers = nullptr;
+  testing::UseManualWorkers(options, workers);
+  const auto db = OpenOrDie(options);
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const std::vector<float> vector = {1.0F, 2.0F};
+  for (int64_t key = 0; key < 30; ++key) {
+    ASSERT_OK(db->Insert("c", {MakeRecord(key, key, vector)}, kNoCancel));
+  }
+  EXPECT_THAT(db->Insert("c", {MakeRecord(30, 30, vector)}, kNoCancel),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  workers->Tick();
+  workers->RunAll();
+  EXPECT_OK(db->Insert("c", {MakeRecord(30, 30, vector)}, kNoCancel));
+  EXPECT_EQ(db->Count("c", {}, kNoCancel)->count, 31u);
 }
 
 TEST(DatabasePressure, WritesAreRefusedWhenTooManyRowsWaitAndDeletesPass) {

@@ -23,7 +23,13 @@ from azimuth_db import (
     ResourceExhausted,
     VectorField,
 )
-from server_process import TINY_SEGMENTS, ServerProcess, wait_for
+from server_process import (
+    TINY_SEGMENTS,
+    ServerProcess,
+    has_failpoints,
+    server_binary,
+    wait_for,
+)
 
 ServerFactory = Callable[..., ServerProcess]
 V = {"v": VectorField(4, "l2")}
@@ -276,13 +282,18 @@ def test_optimize_goes_on_when_nobody_waits(server_factory: ServerFactory) -> No
         )
 
 
-def test_rows_that_nothing_indexes_stop_writes_but_no_deletes(
+def test_rows_that_wait_for_a_build_stop_writes_but_no_deletes(
     server_factory: ServerFactory,
 ) -> None:
-    never = ("--growing-rows-max", "100000", "--graph-rows-min", "100000")
-    with server_factory(*never, "--unindexed-rows-max", "100").client() as db:
+    if not has_failpoints(server_binary()):
+        pytest.skip("this build has no failpoints")
+    server = server_factory(*TINY_SEGMENTS, "--unindexed-rows-max", "100", start=False)
+    # The first build fails and is tried again after five seconds: until then nothing is indexed.
+    server.start({"AZIMUTH_FAILPOINTS": "segment.before_build=error"})
+    with server.client() as db:
         items = db.create_collection("items", V)
         items.insert(range(100), unit(100))
+        wait_for("the build has failed", lambda: items.stats().index_error != "")
         assert db.server_info().unindexed_rows == 100
         for write in (items.insert, items.upsert):
             with pytest.raises(ResourceExhausted, match="100"):
