@@ -1,4 +1,5 @@
 // Updates, conditions, ids of requests, expiry, truncate and optimize through a real server.
+#include "base/failpoint.h"
 #include "engine/limits.h"
 #include "tests/server/service_fixture.h"
 
@@ -248,11 +249,15 @@ TEST_F(WritesTest, ServerInfoSaysLimitsAndMemory) {
   EXPECT_GT(info.as_of(), 0U);
 }
 
-// Two rows may wait, and no segment of so few is ever closed.
+// Two rows may wait, and no build comes to an end.
 class RefusingTest : public WritesTest {
  protected:
+  static void SetUpTestSuite() {
+    SetFailpointHook(Failpoint::kSegmentBeforeBuild,
+                     [] { return absl::UnavailableError("no build ends here"); });
+  }
+  static void TearDownTestSuite() { SetFailpointHook(Failpoint::kSegmentBeforeBuild, nullptr); }
   void Configure(Config& config) override {
-    config.database.growing_rows_max = 1000;
     config.database.unindexed_rows_slow = 2;
     config.database.unindexed_rows_max = 3;
   }
