@@ -6,12 +6,15 @@
 #include "base/status.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace azimuth::engine {
 namespace {
 
 constexpr size_t kGroupCommitsMax = 256;
 constexpr size_t kGroupBytesMax = size_t{16} << 20;
+// Less than a sync of a fast disk takes.
+constexpr std::chrono::microseconds kGatherMax{100};
 
 absl::Status SyncedCommit(storage::Store& store, storage::CommitBatch& batch) {
   AZ_RETURN_IF_ERROR(store.Commit(batch, /*sync=*/true));
@@ -28,9 +31,11 @@ absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) 
   std::vector<Waiter*> group;
   mu_.Lock();
   waiters_.push_back(&waiter);
+  if (leading_ && waiters_.size() == expected_) gathered_.NotifyOne();
   const absl::Status turn = WaitForTurn(waiter, cancel);
   if (turn.ok() && !waiter.done) {
     leading_ = true;
+    Gather();
     group = TakeGroup();
   }
   mu_.Unlock();
@@ -39,6 +44,7 @@ absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) 
     Lead(group);
     mu_.Lock();
     leading_ = false;
+    expected_ = std::min(waiters_.size(), kGroupCommitsMax);
     for (Waiter* member : group) {
       AZ_CHECK(waiters_.front() == member);
       waiters_.pop_front();
@@ -66,6 +72,13 @@ absl::Status CommitQueue::WaitForTurn(Waiter& waiter, const CancelToken& cancel)
     }
   }
   return absl::OkStatus();
+}
+
+void CommitQueue::Gather() {
+  if (waiters_.size() >= expected_) return;
+  const auto end = std::chrono::steady_clock::now() + kGatherMax;
+  while (waiters_.size() < expected_ && gathered_.WaitUntil(mu_, end)) {
+  }
 }
 
 std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {

@@ -103,6 +103,9 @@ class CommitQueue final {
   };
 
   absl::Status WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
+  // Waits a moment for the writers that the last group has just let go: with them one sync serves
+  // all, without them they and the others would take turns in groups of half the size.
+  void Gather() AZ_REQUIRES(mu_);
   std::vector<Waiter*> TakeGroup() AZ_REQUIRES(mu_);
   // Steps 3 to 5 for a group; only the leader. Memory that runs out in the middle ends the process:
   // a start recovers, while a half-applied group would not.
@@ -115,6 +118,10 @@ class CommitQueue final {
   mutable Mutex mu_;
   std::deque<Waiter*> waiters_ AZ_GUARDED_BY(mu_);
   bool leading_ AZ_GUARDED_BY(mu_) = false;
+  // Commits that were in the queue when the last group ended, its own included: so many writers are
+  // about, and those of the group are likely to come again at once.
+  size_t expected_ AZ_GUARDED_BY(mu_) = 0;
+  CondVar gathered_;  // As many wait as are expected.
   std::atomic<bool> read_only_{false};
   uint64_t last_seq_;  // The last number given out. Touched by the leader only.
 };
