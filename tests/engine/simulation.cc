@@ -61,6 +61,15 @@ Simulation::Simulation(uint64_t seed)
   for (const Failpoint point : {Failpoint::kReadAfterPin, Failpoint::kReadBeforeFetch}) {
     SetFailpointHook(point, [this] {
       MaybeNested();
+      // Merges must keep what this reader sees.
+      if (!nested_ && db_ != nullptr && !crashed() && Random(4) == 0) {
+        nested_ = true;
+        for (int i = 0; i < 3; ++i) {
+          workers_->Tick();
+          workers_->RunOne();
+        }
+        nested_ = false;
+      }
       return absl::OkStatus();
     });
   }
