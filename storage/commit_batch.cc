@@ -81,11 +81,6 @@ void CommitBatch::PutRetired(RowStoreId store, RowId row, Seq retired_seq) {
       rep_->batch.Put(HandleOf(Family::kRetired), RowKey(store, row), EncodeSeq(retired_seq)));
 }
 
-void CommitBatch::DeleteRow(RowStoreId store, RowId row, std::span<const FieldId> fields) {
-  DeleteRowData(store, row, fields);
-  DeleteRetired(store, row);
-}
-
 void CommitBatch::DeleteRowData(RowStoreId store, RowId row, std::span<const FieldId> fields) {
   rep_->Note(rep_->batch.Delete(HandleOf(Family::kRows), RowKey(store, row)));
   for (const FieldId field : fields) {

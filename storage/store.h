@@ -44,9 +44,7 @@ class CommitBatch final {
   void PutKey(RowStoreId store, const Key& key, const KeyEntry& entry);
   void DeleteKey(RowStoreId store, const Key& key);
   void PutRetired(RowStoreId store, RowId row, Seq retired_seq);
-  // Removes a row, its vectors in `fields` and its retirement.
-  void DeleteRow(RowStoreId store, RowId row, std::span<const FieldId> fields);
-  // The same in two steps, for a retirement that must outlive the row's data.
+  // Removes a row and its vectors in `fields`; its retirement may have to outlive them.
   void DeleteRowData(RowStoreId store, RowId row, std::span<const FieldId> fields);
   void DeleteRetired(RowStoreId store, RowId row);
   void PutCounters(RowStoreId store, const RowStoreCounters& counters);

@@ -5,9 +5,7 @@
 #include "base/status.h"
 #include "engine/limits.h"
 #include "storage/store.h"
-#include "tests/engine/manual_workers.h"
-#include "tests/engine/open_database.h"
-#include "tests/support/fake_clock.h"
+#include "tests/engine/manual_database.h"
 
 #include "gtest/gtest.h"
 
@@ -34,13 +32,9 @@ using testing::SmallSchema;
 const CancelToken kNoCancel;
 constexpr int64_t kSecond = 1000000;
 
-class Writes : public ::testing::Test {
+class Writes : public testing::ManualDatabaseTest {
  protected:
   Writes() {
-    options_ = SmallOptions(dir_.path());
-    options_.clock = &clock_;
-    testing::UseManualWorkers(options_, workers_);
-    db_ = OpenOrDie(options_);
     Schema schema = SmallSchema(2);
     schema.vectors.push_back({.name = "w", .dim = 3, .metric = Metric::kCosine});
     EXPECT_OK(db_->CreateCollection("c", schema, false, kNoCancel));
@@ -60,23 +54,7 @@ class Writes : public ::testing::Test {
     if (got->records.empty()) return std::nullopt;
     return std::move(got->records[0]);
   }
-  void Reopen() {
-    db_.reset();
-    db_ = OpenOrDie(options_);
-  }
-  void Seal() {
-    clock_.AdvanceMillis(1000);
-    for (int i = 0; i < 4; ++i) {
-      workers_->Tick();
-      workers_->RunAll();
-    }
-  }
 
-  TempDir dir_;
-  FakeClock clock_;
-  DatabaseOptions options_;
-  ManualWorkers* workers_ = nullptr;
-  std::unique_ptr<Database> db_;
   const std::vector<float> v_ = {1.0F, 2.0F};
   const std::vector<float> w_ = {0.0F, 3.0F, 4.0F};
 };
@@ -267,7 +245,7 @@ TEST_F(Writes, TheTtlOfACollectionCountsFromTheWriteAlsoInSegmentFilesAndAfterAR
   for (int64_t key = 0; key < 100; ++key) records.push_back(Record(key, key));
   records[7].expires_at_unix_us = 0;  // Its own word: never.
   ASSERT_OK(db_->Insert("t", records, kNoCancel));
-  Seal();
+  Settle();
   ASSERT_OK_AND_ASSIGN(const CollectionStats stats, db_->GetStats("t"));
   ASSERT_EQ(stats.segments[0].state, SegmentState::kSealed);
   Reopen();
@@ -280,7 +258,7 @@ TEST_F(Writes, TheTtlOfACollectionCountsFromTheWriteAlsoInSegmentFilesAndAfterAR
   const auto hits = db_->Search("t", v_, {.limit = 10}, kNoCancel);
   EXPECT_EQ(hits->queries[0].hits.size(), 1u);
   // The sweeper and a merge give the space back.
-  for (int i = 0; i < 5; ++i) Seal();
+  for (int i = 0; i < 5; ++i) Settle();
   ASSERT_OK_AND_ASSIGN(const CollectionStats after, db_->GetStats("t"));
   EXPECT_EQ(after.row_count, 1u);
   uint64_t rows = 0;
@@ -342,7 +320,7 @@ TEST_F(Writes, AMergeThatIsCutShortLeavesNothingBehind) {
   for (int64_t key = 0; key < 60; ++key) Upsert(key, 2);
   SetFailpointHook(Failpoint::kSegmentBeforeCatalog,
                    [] { return absl::UnavailableError("cut short"); });
-  Seal();
+  Settle();
   SetFailpointHook(Failpoint::kSegmentBeforeCatalog, nullptr);
   db_.reset();
   options_.make_workers = [](int) {
@@ -367,7 +345,7 @@ TEST_F(Writes, AMergeThatIsCutShortLeavesNothingBehind) {
 
 TEST_F(Writes, ATruncationEmptiesACollectionAndKeepsIt) {
   for (int64_t key = 0; key < 150; ++key) Upsert(key, key);
-  Seal();
+  Settle();
   const CollectionId id = db_->DescribeCollection("c")->id;
   ASSERT_OK_AND_ASSIGN(const TruncateResult result, db_->TruncateCollection("c", kNoCancel));
   EXPECT_EQ(result.removed, 150u);

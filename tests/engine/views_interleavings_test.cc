@@ -3,9 +3,7 @@
 
 #include "base/failpoint.h"
 #include "engine/database.h"
-#include "tests/engine/manual_workers.h"
-#include "tests/engine/open_database.h"
-#include "tests/support/fake_clock.h"
+#include "tests/engine/manual_database.h"
 
 #include "gtest/gtest.h"
 
@@ -21,12 +19,7 @@
 namespace azimuth::engine {
 namespace {
 
-using ::azimuth::testing::FakeClock;
-using ::azimuth::testing::TempDir;
 using testing::MakeRecord;
-using testing::ManualWorkers;
-using testing::OpenOrDie;
-using testing::SmallOptions;
 using testing::SmallSchema;
 
 const CancelToken kNoCancel;
@@ -35,15 +28,9 @@ constexpr uint32_t kDim = 4;
 // What a reader sees: the field `n` of each record.
 using Contents = std::map<int64_t, int64_t>;
 
-class Interleavings : public ::testing::Test {
+class Interleavings : public testing::ManualDatabaseTest {
  protected:
-  Interleavings() {
-    options_ = SmallOptions(dir_.path());
-    options_.clock = &clock_;
-    testing::UseManualWorkers(options_, workers_);
-    db_ = OpenOrDie(options_);
-    EXPECT_OK(db_->CreateCollection("c", SmallSchema(kDim), false, kNoCancel));
-  }
+  Interleavings() { EXPECT_OK(db_->CreateCollection("c", SmallSchema(kDim), false, kNoCancel)); }
   ~Interleavings() override {
     for (int i = 0; i < static_cast<int>(Failpoint::kCount); ++i) {
       SetFailpointHook(static_cast<Failpoint>(i), nullptr);
@@ -74,21 +61,6 @@ class Interleavings : public ::testing::Test {
     for (int64_t key = first; key < first + count; ++key) keys.emplace_back(key);
     ASSERT_OK(db_->DeleteKeys("c", std::move(keys), kNoCancel));
   }
-  // Closes the growing segment, builds, and merges what is there into one.
-  void SealAndMerge() {
-    clock_.AdvanceMillis(1000);
-    for (int i = 0; i < 6; ++i) {
-      workers_->Tick();
-      workers_->RunAll();
-    }
-  }
-  size_t SealedSegments() {
-    const auto stats = db_->GetStats("c");
-    return static_cast<size_t>(
-        std::count_if(stats->segments.begin(), stats->segments.end(),
-                      [](const SegmentStats& s) { return s.state == SegmentState::kSealed; }));
-  }
-
   static Contents Of(const std::vector<RecordOutput>& records) {
     Contents contents;
     for (const RecordOutput& record : records) {
@@ -145,11 +117,6 @@ class Interleavings : public ::testing::Test {
     return contents;
   }
 
-  TempDir dir_;
-  FakeClock clock_;
-  DatabaseOptions options_;
-  ManualWorkers* workers_ = nullptr;
-  std::unique_ptr<Database> db_;
   std::deque<std::vector<float>> vectors_;
   std::map<Failpoint, bool> done_;
   Seq as_of_{};
@@ -197,11 +164,11 @@ TEST_F(Interleavings, AMergeKeepsTheRowsThatAnOlderReaderSees) {
     for (const Way& way : Ways()) {
       SCOPED_TRACE(std::string(FailpointName(point)) + " " + way.name);
       Put(0, 150, 1);
-      SealAndMerge();
+      Settle();
       Once(point, [&] {
         Delete(0, 100);
         Put(100, 20, 2);
-        SealAndMerge();
+        Settle();
       });
       EXPECT_EQ((this->*way.read)(), Range(0, 150, 1));
       ASSERT_TRUE(Happened(point));
@@ -209,9 +176,9 @@ TEST_F(Interleavings, AMergeKeepsTheRowsThatAnOlderReaderSees) {
       expected.merge(Range(120, 30, 1));
       EXPECT_EQ(Read(), expected);
       // The reader is gone: what it held back is dropped now, and its numbers are forgotten.
-      SealAndMerge();
+      Settle();
       Put(200, 40, 3);
-      SealAndMerge();
+      Settle();
       expected.merge(Range(200, 40, 3));
       EXPECT_EQ(Read(), expected);
       Delete(200, 40);
@@ -228,7 +195,7 @@ TEST_F(Interleavings, DeletesAndUpsertsAtEachStepOfABuildAreInItsResult) {
   for (const Failpoint step : steps) {
     SCOPED_TRACE(FailpointName(step));
     Put(0, 150, 1);
-    SealAndMerge();
+    Settle();
     Put(0, 60, 2);  // Rows to drop, so that every step comes.
     Once(step, [&] {
       Delete(10, 5);
@@ -236,7 +203,7 @@ TEST_F(Interleavings, DeletesAndUpsertsAtEachStepOfABuildAreInItsResult) {
       Delete(140, 5);
       Put(145, 10, 3);
     });
-    SealAndMerge();
+    Settle();
     ASSERT_TRUE(Happened(step));
     Contents expected;
     for (int64_t key = 0; key < 155; ++key) {
@@ -245,18 +212,17 @@ TEST_F(Interleavings, DeletesAndUpsertsAtEachStepOfABuildAreInItsResult) {
       expected[key] = late ? 3 : key < 60 ? 2 : 1;
     }
     EXPECT_EQ(Read(), expected);
-    db_.reset();
-    db_ = OpenOrDie(options_);
+    Reopen();
     EXPECT_EQ(Read(), expected) << "after a restart";
     Delete(0, 155);
-    SealAndMerge();
+    Settle();
     EXPECT_EQ(Read(), Contents{});
   }
 }
 
 TEST_F(Interleavings, AReaderSeesATruncationWholeOrNotAtAll) {
   Put(0, 120, 1);
-  SealAndMerge();
+  Settle();
   Put(120, 10, 1);
   const Contents all = Read();
   Contents before_publish;
@@ -274,7 +240,7 @@ TEST_F(Interleavings, AReaderSeesATruncationWholeOrNotAtAll) {
     for (const Failpoint point : {Failpoint::kReadAfterPin, Failpoint::kReadBeforeFetch}) {
       SCOPED_TRACE(std::string(FailpointName(point)) + " " + way.name);
       Put(0, 120, 2);
-      SealAndMerge();
+      Settle();
       Put(120, 10, 2);
       Once(point, [&] {
         ASSERT_OK(db_->TruncateCollection("c", kNoCancel));

@@ -248,7 +248,7 @@ TEST(Store, ScanDoesNotSeeCommitsThatComeWhileItRuns) {
     seen.push_back(Raw(row));
     CommitBatch later;
     PutRecord(later, kStore, 3);
-    later.DeleteRow(kStore, RowId{2}, std::array{kField});
+    later.DeleteRowData(kStore, RowId{2}, std::array{kField});
     return store->Commit(later, false);
   }));
   EXPECT_THAT(seen, ElementsAre(1, 2));
@@ -264,7 +264,7 @@ TEST(Store, SnapshotShowsTheStoreAsItWasWhenItWasTaken) {
   ASSERT_OK(store->Commit(batch, false));
   const auto snapshot = store->TakeSnapshot();
   CommitBatch later;
-  later.DeleteRow(kStore, RowId{1}, std::array{kField});
+  later.DeleteRowData(kStore, RowId{1}, std::array{kField});
   later.DeleteKey(kStore, Key(int64_t{1}));
   PutRecord(later, kStore, 3);
   ASSERT_OK(store->Commit(later, false));
@@ -289,33 +289,6 @@ TEST(Store, SnapshotShowsTheStoreAsItWasWhenItWasTaken) {
   }
 }
 
-TEST(Store, DeleteRowRemovesRowVectorsAndRetirementOnly) {
-  const TempDir dir;
-  const auto store = OpenStore(dir);
-  CommitBatch batch;
-  PutRecord(batch, kStore, 1);
-  PutRecord(batch, kStore, 2);
-  batch.PutRetired(kStore, RowId{1}, Seq{5});
-  batch.PutRetired(kStore, RowId{2}, Seq{6});
-  ASSERT_OK(store->Commit(batch, false));
-  CommitBatch removal;
-  removal.DeleteRow(kStore, RowId{1}, std::array{FieldId{1}, kField});
-  ASSERT_OK(store->Commit(removal, false));
-  EXPECT_THAT(ScannedRows(*store, kStore, kAllRows), ElementsAre(2));
-  EXPECT_THAT(ScannedVectors(*store, kStore, kField, kAllRows), ElementsAre(2));
-  EXPECT_THAT(ScannedRetired(*store, kStore), ElementsAre(std::pair(2u, 6u)));
-  // The key is another matter: it may lead to a newer row.
-  const std::array<Key, 2> keys = {Key(int64_t{1}), Key(int64_t{2})};
-  ASSERT_OK_AND_ASSIGN(auto entries, store->LookUpKeys(kStore, keys));
-  EXPECT_TRUE(entries[0].has_value());
-  CommitBatch key_removal;
-  key_removal.DeleteKey(kStore, keys[0]);
-  ASSERT_OK(store->Commit(key_removal, false));
-  ASSERT_OK_AND_ASSIGN(entries, store->LookUpKeys(kStore, keys));
-  EXPECT_FALSE(entries[0].has_value());
-  EXPECT_TRUE(entries[1].has_value());
-}
-
 TEST(Store, DeletesARowAndItsRetirementInTwoSteps) {
   const TempDir dir;
   const auto store = OpenStore(dir);
@@ -337,6 +310,16 @@ TEST(Store, DeletesARowAndItsRetirementInTwoSteps) {
   ASSERT_OK(store->Commit(retirement, false));
   EXPECT_THAT(ScannedRetired(*store, kStore), IsEmpty());
   EXPECT_THAT(ScannedRows(*store, kStore, kAllRows), ElementsAre(2));
+  // The key is another matter: it may lead to a newer row.
+  const std::array<Key, 2> keys = {Key(int64_t{1}), Key(int64_t{2})};
+  ASSERT_OK_AND_ASSIGN(auto entries, store->LookUpKeys(kStore, keys));
+  EXPECT_TRUE(entries[0].has_value());
+  CommitBatch key_removal;
+  key_removal.DeleteKey(kStore, keys[0]);
+  ASSERT_OK(store->Commit(key_removal, false));
+  ASSERT_OK_AND_ASSIGN(entries, store->LookUpKeys(kStore, keys));
+  EXPECT_FALSE(entries[0].has_value());
+  EXPECT_TRUE(entries[1].has_value());
 }
 
 TEST(Store, TakesARowThatWasEncodedBefore) {
@@ -458,7 +441,7 @@ TEST(CommitBatch, TakesBackWhatCameAfterItsSavePoint) {
   batch.SetSavePoint();
   const size_t size = batch.byte_size();
   PutRecord(batch, kStore, 2);
-  batch.DeleteRow(kStore, RowId{1}, std::array{kField});
+  batch.DeleteRowData(kStore, RowId{1}, std::array{kField});
   batch.DeleteRowStore(kStore);
   EXPECT_GT(batch.byte_size(), size);
   batch.RollBackToSavePoint();

@@ -2,6 +2,11 @@
 
 #include "gtest/gtest.h"
 
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
 namespace azimuth::engine {
 namespace {
 
@@ -22,6 +27,30 @@ TEST(RetiredMap, KeepsEarlierPagesWhenItGrows) {
     const Seq expected = row % 7 == 0 ? Seq{row + 1} : kSeqMax;
     ASSERT_EQ(map.RetiredAt(RowId{row}), expected) << row;
   }
+}
+
+TEST(RetiredMap, GivesAPageBackOnceAllItsRetirementsAreForgotten) {
+  RetiredMap map;
+  std::vector<RowId> rows;
+  for (uint64_t row = 0; row < 5'000; ++row) {
+    map.Retire(RowId{row}, Seq{row + 1});
+    rows.push_back(RowId{row});
+  }
+  const size_t pages = map.page_count();
+  EXPECT_GT(pages, 5u);
+  // All but one row: its page stays, and its number.
+  const std::function<void()> free_pages = map.Forget(std::span(rows).subspan(1));
+  ASSERT_NE(free_pages, nullptr);
+  EXPECT_EQ(map.page_count(), 1u);
+  EXPECT_EQ(map.RetiredAt(RowId{0}), Seq{1});
+  EXPECT_EQ(map.RetiredAt(RowId{1}), kSeqMax);
+  EXPECT_EQ(map.RetiredAt(RowId{4'999}), kSeqMax);
+  free_pages();
+  EXPECT_EQ(map.Forget(std::span(rows).subspan(1)), nullptr);  // They are forgotten already.
+  // A page that is gone comes again.
+  map.Retire(RowId{4'999}, Seq{9'999});
+  EXPECT_EQ(map.RetiredAt(RowId{4'999}), Seq{9'999});
+  EXPECT_EQ(map.page_count(), 2u);
 }
 
 }  // namespace
