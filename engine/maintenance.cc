@@ -82,14 +82,15 @@ void Sweep(Core& core, const std::shared_ptr<Collection>& collection, int64_t no
   for (int batch = 0; batch < kSweepBatches; ++batch) {
     ExpiredRecords found = FindExpired(core, *collection, now);
     AZ_FAILPOINT_VISIT(kSweepAfterChoose);
-    if (!found.keys.empty()) {
+    if (!found.keys.empty() || !found.clean.empty()) {
+      // Also without keys: once it had its turn, all retirements that were seen are published.
       DeleteCommit commit(core, collection, std::move(found.keys), std::move(found.rows),
                           collection->row_store, DeleteCommit::Which::kExpired, {}, now);
       if (!core.queue.Run(commit, CancelToken()).ok()) {
         return LowerTo(collection->next_sweep_us, now + kSweepIntervalMicros);
       }
     }
-    // Who reads at a number before that commit still needs to look at the ends of records.
+    // Who pinned before that still needs to look at the ends of records.
     for (auto& [segment, left] : found.clean) {
       core.views.Retire(
           [swept = std::move(segment), bound = left] { swept->RaiseEarliestExpiry(bound); });

@@ -145,9 +145,9 @@ Seq ViewRegistry::OldestPinned() const {
 }
 
 void ViewRegistry::Retire(std::function<void()> free) {
-  const uint64_t epoch = epoch_.fetch_add(1, std::memory_order_seq_cst);
   {
     MutexLock lock(mu_);
+    const uint64_t epoch = epoch_.fetch_add(1, std::memory_order_seq_cst);
     retired_.push_back({epoch, std::move(free)});
   }
   Collect();

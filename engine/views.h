@@ -6,8 +6,8 @@
 // that it can still reach is freed. Pinning takes no lock and touches no counter that others touch.
 // Source: epoch-based reclamation (Fraser 2004), with the reader's sequence number in the slot.
 //
-// Thread safety: PinNow, OldestPinned and Collect from any thread. Publish and Retire from one
-// thread at a time (the leader of the commit queue).
+// Thread safety: any thread, Publish excepted: one thread at a time (the leader of the commit
+// queue).
 #pragma once
 
 #include "base/deadline.h"
