@@ -15,28 +15,42 @@
 #include <functional>
 #include <string_view>
 
-#define AZ_FAILPOINTS(X)                              \
-  X(kCommitBeforeLog, "commit.before_log")            \
-  X(kCommitAfterLog, "commit.after_log")              \
-  X(kCommitBeforePublish, "commit.before_publish")    \
-  X(kCommitAfterApply, "commit.after_apply")          \
-  X(kSegmentBeforeBuild, "segment.before_build")      \
-  X(kSegmentAfterGather, "segment.after_gather")      \
-  X(kSegmentMidWrite, "segment.mid_write")            \
-  X(kSegmentBeforeRename, "segment.before_rename")    \
-  X(kSegmentBeforeDirSync, "segment.before_dir_sync") \
-  X(kSegmentMidDrop, "segment.mid_drop")              \
-  X(kSegmentBeforeCatalog, "segment.before_catalog")  \
-  X(kSegmentAfterCatalog, "segment.after_catalog")    \
-  X(kSegmentBeforeRemove, "segment.before_remove")    \
-  X(kDropAfterCatalog, "drop.after_catalog")          \
-  X(kTruncateAfterCatalog, "truncate.after_catalog")  \
-  X(kDeleteAfterChoose, "delete.after_choose")        \
-  X(kSweepAfterChoose, "sweep.after_choose")          \
-  X(kReadAfterPin, "read.after_pin")                  \
-  X(kReadBeforeFetch, "read.before_fetch")            \
-  X(kRecoverAfterOpen, "recover.after_open")          \
-  X(kRecoverMidRows, "recover.mid_rows")
+#define AZ_FAILPOINTS(X)                                   \
+  X(kCommitBeforeLog, "commit.before_log")                 \
+  X(kLogBeforeSync, "log.before_sync")                     \
+  X(kLogAfterRotate, "log.after_rotate")                   \
+  X(kCommitAfterLog, "commit.after_log")                   \
+  X(kCommitBeforePublish, "commit.before_publish")         \
+  X(kCommitAfterApply, "commit.after_apply")               \
+  X(kWatermarkBeforeSync, "watermark.before_sync")         \
+  X(kSegmentBeforeBuild, "segment.before_build")           \
+  X(kSegmentAfterGather, "segment.after_gather")           \
+  X(kSegmentBeforeGraph, "segment.before_graph")           \
+  X(kSegmentMidWrite, "segment.mid_write")                 \
+  X(kSegmentBeforeRename, "segment.before_rename")         \
+  X(kSegmentBeforeDirSync, "segment.before_dir_sync")      \
+  X(kSegmentMidDrop, "segment.mid_drop")                   \
+  X(kSegmentBeforeCatalog, "segment.before_catalog")       \
+  X(kSegmentAfterCatalog, "segment.after_catalog")         \
+  X(kSegmentBeforeRemove, "segment.before_remove")         \
+  X(kCreateAfterCatalog, "create.after_catalog")           \
+  X(kDropAfterCatalog, "drop.after_catalog")               \
+  X(kTruncateAfterCatalog, "truncate.after_catalog")       \
+  X(kDeleteAfterChoose, "delete.after_choose")             \
+  X(kSweepAfterChoose, "sweep.after_choose")               \
+  X(kReadAfterPin, "read.after_pin")                       \
+  X(kReadBeforeFetch, "read.before_fetch")                 \
+  X(kUpgradeBeforeFormat, "upgrade.before_format")         \
+  X(kUpgradeAfterFormat, "upgrade.after_format")           \
+  X(kRecoverBeforeStore, "recover.before_store")           \
+  X(kRecoverAfterOpen, "recover.after_open")               \
+  X(kRecoverAfterWatermark, "recover.after_watermark")     \
+  X(kRecoverMidSegments, "recover.mid_segments")           \
+  X(kRecoverMidRows, "recover.mid_rows")                   \
+  X(kRecoverBeforeOrphans, "recover.before_orphans")       \
+  X(kRecoverBeforeServe, "recover.before_serve")           \
+  X(kQuarantineBeforeCatalog, "quarantine.before_catalog") \
+  X(kCloseBeforeFlush, "close.before_flush")
 
 namespace azimuth {
 

@@ -69,6 +69,11 @@ class Collection final {
   std::atomic<int64_t> next_sweep_us{INT64_MAX};
   std::atomic<bool> unsettled{true};  // There may be something to close, build or merge.
   std::atomic<bool> active{false};    // Stands in the list of maintenance.
+  // Rows that could not be read when a file of them was read again, or at the start.
+  std::atomic<uint64_t> damaged_rows{0};
+
+  // Held while a segment is verified and put right; taken before all other locks.
+  Mutex repair_mu;
 
   // The current list; valid while the caller is pinned, or is the commit leader.
   const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }

@@ -1,15 +1,18 @@
 // Core: the parts of an open database that the write path, the life of segments and the query path
 // share. Database owns one; nothing else makes one.
 //
-// Thread safety: each part says its own. Lock order: build_mu of a collection, then the queue's,
-// then that of the views; active_mu is taken alone.
+// Thread safety: each part says its own. Lock order: repair_mu of a collection, its build_mu, the
+// queue's, that of the durability, that of the views; active_mu is taken alone.
 #pragma once
 
 #include "base/mutex.h"
 #include "engine/collection.h"
 #include "engine/database.h"
+#include "engine/disk_guard.h"
+#include "engine/durability.h"
 #include "engine/memory_budget.h"
 #include "engine/scratch_pool.h"
+#include "engine/scrubber.h"
 #include "engine/views.h"
 #include "engine/worker_pool.h"
 #include "engine/write/backpressure.h"
@@ -30,15 +33,18 @@ namespace azimuth::engine {
 struct Core {
   static constexpr int kWriteDelayMaxMs = 1000;  // By backpressure, of one batch.
 
-  // `applied` is the position that the store is at.
+  // `applied` is the position that the store is at; `state` listens to it.
   Core(DatabaseOptions database_options, storage::DataDir data_dir,
+       std::unique_ptr<DiskGuard> disk_guard, std::unique_ptr<Durability> state,
        std::unique_ptr<storage::Store> open_store, Seq applied)
       : options(std::move(database_options)),
         dir(std::move(data_dir)),
+        disk(std::move(disk_guard)),
+        durability(std::move(state)),
         store(std::move(open_store)),
         memory(options.memory_bytes > 0 ? options.memory_bytes : MemoryBudget::DefaultTotal()),
         views(applied, store->TakeSnapshot()),
-        queue(*store, views, applied),
+        queue(*store, views, *durability, *options.clock, applied),
         // Workers that a caller makes do not run while a write waits.
         backpressure(
             memory,
@@ -51,12 +57,16 @@ struct Core {
 
   const DatabaseOptions options;
   const storage::DataDir dir;
+  // They outlive the store, which calls them.
+  const std::unique_ptr<DiskGuard> disk;
+  const std::unique_ptr<Durability> durability;
   const std::unique_ptr<storage::Store> store;
   MemoryBudget memory;  // Before the views: what they keep alive counts in it.
   ViewRegistry views;
   CommitQueue queue;
   Backpressure backpressure;
   ScratchPool scratch;
+  Scrubber scrubber;
   std::unique_ptr<Workers> workers;  // Set before the first request; stopped before all else.
   // Touched by the commit leader only (and by recovery).
   storage::NextIds next_ids;
@@ -64,6 +74,7 @@ struct Core {
   // Segment ids are taken by builds at any time, and written with the publishing commit.
   std::atomic<uint64_t> next_segment{1};
   std::atomic<bool> closing{false};
+  std::atomic<uint64_t> segments_set_aside{0};  // Since the start.
 
   // Collections that maintenance must look at: they have growing rows that may become idle, closed
   // segments, rows that will end. Each stands there once (Collection::active).

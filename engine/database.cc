@@ -3,6 +3,7 @@
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
+#include "engine/admin/verify.h"
 #include "engine/core.h"
 #include "engine/limits.h"
 #include "engine/maintenance.h"
@@ -26,23 +27,6 @@ namespace azimuth::engine {
 namespace {
 
 constexpr std::chrono::milliseconds kTickInterval{100};
-
-// Reads every segment file of a start once, in the background.
-void ScheduleVerification(Core& core) {
-  for (const auto& collection : core.AllCollections()) {
-    std::vector<std::shared_ptr<Segment>> segments;
-    {
-      const ViewRegistry::Pin pin = core.views.PinNow();
-      segments = collection->segments().segments;
-    }
-    for (const auto& segment : segments) {
-      if (segment->state() != SegmentState::kSealed) continue;
-      core.workers->Submit([&core, collection, segment] {
-        if (!core.closing.load()) VerifyOrRepair(core, collection, segment);
-      });
-    }
-  }
-}
 
 absl::Status CheckRequestId(const WriteOptions& options) {
   if (options.request_id.size() <= kRequestIdBytesMax) return absl::OkStatus();
@@ -81,13 +65,45 @@ absl::StatusOr<WriteResult> DeleteRows(Core& core, const std::shared_ptr<Collect
                           std::string(seq.status().message())));
     }
     if (!seq.ok()) return seq.status();
-    if (commit.result().repeated) return commit.result();
+    if (commit.result().repeated) {
+      WriteResult repeated = commit.result();
+      repeated.synced = core.durability->synced() >= repeated.as_of;
+      return repeated;
+    }
     result.as_of = *seq;
+    result.synced = commit.synced();
     result.deleted += commit.result().deleted;
     ++result.commits;
     first += count;
   } while (first < matching.keys.size());
   return result;
+}
+
+StoreInfo StoreInfoOf(const Core& core) {
+  StoreInfo info;
+  const DiskGuard::Info disk = core.disk->info();
+  switch (core.durability->state()) {
+    case Durability::State::kWritable:
+      info.state = disk.low ? StoreState::kDiskLow : StoreState::kWritable;
+      if (disk.low) info.reason = std::string(core.disk->AdmitWrite().message());
+      break;
+    case Durability::State::kFailed:
+      info.state = StoreState::kFailed;
+      info.reason = core.durability->reason();
+      break;
+    case Durability::State::kDataLoss:
+      info.state = StoreState::kDataLoss;
+      info.reason = core.durability->reason();
+      break;
+  }
+  info.synced = core.durability->synced();
+  info.watermark = core.durability->watermark();
+  info.disk_capacity_bytes = disk.capacity_bytes;
+  info.disk_free_bytes = disk.free_bytes;
+  info.disk_floor_bytes = disk.floor_bytes;
+  info.ballast_bytes = disk.ballast_bytes;
+  info.segments_set_aside = core.segments_set_aside.load(std::memory_order_relaxed);
+  return info;
 }
 
 }  // namespace
@@ -105,15 +121,20 @@ struct Database::Rep {
     AZ_ASSIGN_OR_RETURN(const Seq seq, core->queue.Run(commit, cancel));
     WriteResult result = commit.result();
     if (!result.repeated) result.as_of = seq;
+    result.synced = result.repeated ? core->durability->synced() >= result.as_of : commit.synced();
     return result;
   }
-  // The same for one that adds rows: slowed down or refused when too much waits for its index. The
-  // repetition of a request is answered all the same.
+  absl::StatusOr<Backpressure::Admission> Admit(const Collection& target, uint64_t bytes,
+                                                const CancelToken& cancel) {
+    AZ_RETURN_IF_ERROR(core->disk->AdmitWrite());
+    return core->backpressure.Admit(target.name, target.unindexed_rows, bytes, cancel);
+  }
+  // The same for one that adds rows: refused when the disk is nearly full, slowed down or refused
+  // when too much waits for its index. The repetition of a request is answered all the same.
   template <typename Prepare>
   absl::StatusOr<WriteResult> RunAdmitted(RowsCommit& commit, const Collection& target,
                                           const CancelToken& cancel, const Prepare& prepare) {
-    const auto admission =
-        core->backpressure.Admit(target.name, target.unindexed_rows, commit.byte_size(), cancel);
+    const auto admission = Admit(target, commit.byte_size(), cancel);
     if (admission.ok()) {
       AZ_RETURN_IF_ERROR(prepare());
     } else if (!commit.may_be_repeated()) {
@@ -142,7 +163,6 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
   const int threads = options.build_threads > 0 ? options.build_threads : cores;
   core.workers =
       options.make_workers ? options.make_workers(threads) : std::make_unique<WorkerPool>(threads);
-  ScheduleVerification(core);
   core.workers->Repeat(kTickInterval, [&core] { RunMaintenance(core); });
   return std::unique_ptr<Database>(new Database(std::move(rep)));
 }
@@ -193,6 +213,7 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
   AZ_ASSIGN_OR_RETURN(const Collection* collection, core.FindPinned(name, pin));
   CollectionStats stats;
   stats.as_of = pin.seq();
+  stats.damaged_rows = collection->damaged_rows.load(std::memory_order_relaxed);
   AZ_ASSIGN_OR_RETURN(RequestFilter all, RequestFilter::Compile(collection->schema, "", {}));
   for (const auto& segment : collection->segments().segments) {
     AZ_ASSIGN_OR_RETURN(
@@ -358,6 +379,7 @@ absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,
 DatabaseInfo Database::GetInfo() const {
   const Core& core = *rep_->core;
   DatabaseInfo info;
+  info.store = StoreInfoOf(core);
   info.memory = {.budget_bytes = core.memory.total(),
                  .rocks_bytes = core.memory.used(MemoryPart::kRocks),
                  .growing_bytes = core.memory.used(MemoryPart::kGrowing),
@@ -365,6 +387,7 @@ DatabaseInfo Database::GetInfo() const {
                  .scratch_bytes = core.memory.used(MemoryPart::kScratch)};
   for (const auto& collection : core.AllCollections()) {
     info.unindexed_rows += collection->unindexed_rows.load(std::memory_order_relaxed);
+    info.store.damaged_rows += collection->damaged_rows.load(std::memory_order_relaxed);
   }
   info.commits_waiting = core.queue.depth();
   info.incarnation = core.dir.incarnation();
@@ -372,14 +395,21 @@ DatabaseInfo Database::GetInfo() const {
   return info;
 }
 
-bool Database::writable() const {
-  return !rep_->core->queue.read_only();
+absl::Status Database::CheckWritable() const {
+  return rep_->core->durability->CheckWritable();
+}
+
+absl::StatusOr<VerifyReport> Database::Verify(std::string_view collection, bool deep,
+                                              const CancelToken& cancel) const {
+  return VerifyOpen(*rep_->core, collection, deep, cancel);
 }
 
 absl::Status Database::Close() {
   rep_->Stop();
   rep_->core->views.ReleaseStore();
-  return rep_->core->store->Close();
+  AZ_FAILPOINT(kCloseBeforeFlush);
+  AZ_RETURN_IF_ERROR(rep_->core->store->Close());
+  return rep_->core->durability->MarkClean();
 }
 
 }  // namespace azimuth::engine

@@ -5,8 +5,10 @@
 // when no other call runs). Promise: when a write returns OK it is synced to disk and every later
 // read sees it, whole. Errors common to all: InvalidArgument (the message names place, value and
 // what is allowed), NotFound (collection), DeadlineExceeded and Cancelled (by the token; a write
-// may only give them before it was applied), FailedPrecondition (the store is read-only after a
-// failed sync), Unavailable (that failing write itself: outcome unknown).
+// may only give them before it was applied); of writes: FailedPrecondition (the store is read-only
+// after a failed write), Unavailable (that failing write itself: outcome unknown),
+// ResourceExhausted (the disk is full or low), DataLoss (read-only since synced commits are
+// missing).
 #pragma once
 
 #include "base/clock.h"
@@ -61,6 +63,18 @@ struct DatabaseOptions {
   // and refused past the second.
   uint64_t unindexed_rows_slow = uint64_t{1} << 20;
   uint64_t unindexed_rows_max = uint64_t{4} << 20;
+  // Less free disk than the floor: writes but deletes are refused. 0: the smaller of 5 % of the
+  // disk and 1 GiB. The ballast is given up when the disk is full (0: none).
+  uint64_t disk_floor_bytes = 0;
+  uint64_t ballast_bytes = 0;
+  // Every segment file is read and compared with its checksums so often, and once after a start.
+  int64_t scrub_interval_ms = int64_t{7} * 24 * 3600 * 1000;
+  // Goes on without commits that were synced and are missing, up to this number: the one that the
+  // refusal named. Every sequence number of what follows is new.
+  std::optional<Seq> accept_data_loss = {};
+  // Locks and syncs of a network file system may mean nothing: such a directory is refused unless
+  // this is set.
+  bool allow_network_files = false;
   uint64_t block_cache_bytes = uint64_t{256} << 20;
   uint64_t write_buffer_bytes = uint64_t{64} << 20;
 };
@@ -108,6 +122,8 @@ struct SegmentStats {
 struct CollectionStats {
   uint64_t row_count = 0;       // Live rows at as_of.
   uint64_t unindexed_rows = 0;  // Rows that wait for a segment file.
+  // Rows that were found unreadable since the start: searches lack them, a get of one is DataLoss.
+  uint64_t damaged_rows = 0;
   std::vector<SegmentStats> segments;
   Seq as_of{};
   std::string index_error;  // Of the last background build, if it failed.
@@ -133,6 +149,9 @@ struct WriteOptions {
   std::string request_digest = {};
   // Every record of the batch must be at this version now (zero: must not exist), else Aborted.
   std::optional<Seq> if_version = {};
+  // May be acknowledged before it is synced, which then happens within a second: it survives the
+  // death of the process, but not that of the machine (WriteResult::synced says what it was).
+  bool relaxed = false;
 };
 
 struct ReadOptions {
@@ -151,12 +170,68 @@ struct MemoryInfo {
   uint64_t build_bytes = 0;    // What running builds have reserved.
   uint64_t scratch_bytes = 0;
 };
+// How safe the data is.
+enum class StoreState : uint8_t {
+  kWritable,
+  kDiskLow,   // Deletes only, until there is room.
+  kFailed,    // Read-only after a failed write: the process stops, a restart recovers.
+  kDataLoss,  // Read-only: synced commits are missing.
+};
+struct StoreInfo {
+  StoreState state = StoreState::kWritable;
+  std::string reason;  // Empty while it is writable.
+  Seq synced{};        // Every commit up to here is on disk.
+  Seq watermark{};     // ... and this is noted outside of the log.
+  uint64_t disk_capacity_bytes = 0;
+  uint64_t disk_free_bytes = 0;
+  uint64_t disk_floor_bytes = 0;
+  uint64_t ballast_bytes = 0;
+  uint64_t damaged_rows = 0;
+  uint64_t segments_set_aside = 0;  // Since the start.
+};
 struct DatabaseInfo {
+  StoreInfo store;
   MemoryInfo memory;
   uint64_t unindexed_rows = 0;
   uint64_t commits_waiting = 0;  // In the queue, those that run included.
   uint64_t incarnation = 0;
   Seq as_of{};
+};
+
+// What Verify found. docs/OPERATIONS.md has what to do about it.
+enum class FindingSeverity : uint8_t {
+  kNotice,   // Worth a look; nothing is wrong.
+  kDerived,  // Can be made again from the rows: repair does it, and so does a start.
+  kSource,   // Rows, keys or vectors are damaged or missing: restore them, or accept the loss.
+};
+
+struct Finding {
+  FindingSeverity severity = FindingSeverity::kNotice;
+  std::string kind;     // One word, stable: "segment.checksum", "key.row_missing", ...
+  std::string place;    // Names collection, row, key, segment or file.
+  std::string message;  // What was expected and what was found.
+};
+
+struct VerifyReport {
+  bool deep = false;
+  uint64_t incarnation = 0;
+  Seq applied{};
+  Seq watermark{};
+  uint64_t collections = 0;
+  uint64_t rows = 0;
+  uint64_t keys = 0;
+  uint64_t vectors = 0;
+  uint64_t retired = 0;
+  uint64_t segments = 0;
+  uint64_t segment_rows_compared = 0;  // With all their columns and vectors.
+  uint64_t graph_nodes = 0;
+  uint64_t unreachable_nodes = 0;  // Over level 0 from the entry point.
+  uint64_t bytes_read = 0;         // Of segment files.
+  std::vector<Finding> findings;   // At most 100 of a kind; the last of it says how many more.
+  std::vector<std::string> repairs;
+
+  // No finding but notices.
+  bool sound() const;
 };
 
 class Database final {
@@ -237,10 +312,17 @@ class Database final {
   absl::StatusOr<uint32_t> QueryDimension(std::string_view collection,
                                           std::string_view vector_field) const;
 
+  // Compares what is on disk with itself while everything goes on (engine/admin/verify.h); one
+  // collection, or all if the name is empty.
+  absl::StatusOr<VerifyReport> Verify(std::string_view collection, bool deep,
+                                      const CancelToken& cancel) const;
+
   DatabaseInfo GetInfo() const;
 
-  // False once a failed sync made the store read-only: the process should drain and exit.
-  bool writable() const;
+  // OK while writes are taken (a full disk does not count). FailedPrecondition after a failed write
+  // or sync: the process should drain and exit, so that a restart recovers. DataLoss when synced
+  // commits are missing: reads go on.
+  absl::Status CheckWritable() const;
 
   // Stops the workers and flushes; builds that run are given up. No use after it.
   absl::Status Close();

@@ -178,7 +178,11 @@ void NoteActive(Core& core, const std::shared_ptr<Collection>& collection,
 }
 
 void RunMaintenance(Core& core) {
+  core.disk->Refresh();
+  core.durability->Tick(*core.store, core.SteadyMillis());
+  core.scrubber.Tick(core);
   core.views.Collect();  // What the last commit left, if a reader was in the way.
+  if (!core.durability->CheckWritable().ok()) return;  // Nothing that follows could be written.
   if (core.backpressure.MemoryTight()) CloseLargestGrowing(core);
   std::vector<std::shared_ptr<Collection>> active;
   {

@@ -24,11 +24,13 @@ using storage::RowRange;
 
 // Rows that are read back, and their vectors, joined in batches of this many.
 constexpr uint64_t kReadBatchRows = 4096;
+constexpr uint64_t kDamagedRowsLogged = 10;
 
 // Sets the file aside under quarantine/; the rows are in RocksDB.
 void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
   LogError("segment %d is set aside and will be built again: %s", Raw(id),
            std::string(reason.message()));
+  core.segments_set_aside.fetch_add(1, std::memory_order_relaxed);
   const std::string from = core.dir.segment_path(id);
   const std::string to = absl::StrFormat("%s/%d.%d", core.dir.quarantine_path(), Raw(id),
                                          core.options.clock->NowUnixMicros());
@@ -38,6 +40,12 @@ void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
   }
 }
 
+// True if the file says of itself that it is bad, or is not there. All else (out of memory or of
+// descriptors, no permission) says nothing about it.
+bool IsBadFile(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsNotFound(status) || absl::IsFailedPrecondition(status);
+}
+
 // Reads rows of a range from RocksDB into growing segments, the last of which may have room.
 class RowLoader final {
  public:
@@ -45,15 +53,27 @@ class RowLoader final {
       : core_(core), collection_(collection), range_(range), next_first_(range.first) {}
 
   absl::StatusOr<std::vector<std::shared_ptr<GrowingSegment>>> Load() {
-    AZ_RETURN_IF_ERROR(core_.store->ScanRows(
+    absl::Status status = core_.store->ScanRows(
         collection_.row_store, range_, [&](RowId row, storage::StoredRow&& value) {
           AZ_FAILPOINT(kRecoverMidRows);
           batch_.emplace_back(row, std::move(value));
           return batch_.size() < kReadBatchRows ? absl::OkStatus() : AppendBatch();
-        }));
-    AZ_RETURN_IF_ERROR(AppendBatch());
+        });
+    if (absl::IsDataLoss(status)) {
+      batch_.clear();
+      status = Salvage(appended_to_);
+    }
+    AZ_RETURN_IF_ERROR(status);
+    if (status = AppendBatch(); absl::IsDataLoss(status)) {
+      batch_.clear();
+      status = Salvage(appended_to_);
+    }
+    AZ_RETURN_IF_ERROR(status);
     return std::move(segments_);
   }
+
+  // Rows that could not be read. They are left out.
+  uint64_t damaged() const { return damaged_; }
 
  private:
   absl::Status AppendBatch() {
@@ -62,16 +82,12 @@ class RowLoader final {
     const RowRange range{batch_.front().first, Next(batch_.back().first)};
     std::vector<absl::flat_hash_map<RowId, std::vector<float>>> vectors(slots);
     for (size_t slot = 0; slot < slots; ++slot) {
-      AZ_RETURN_IF_ERROR(core_.store->ScanVectors(
-          collection_.row_store, collection_.schema.vectors[slot].id, range,
-          [&](RowId row, std::span<const float> vector) {
-            if (vector.size() != collection_.schema.vectors[slot].dim) {
-              return DataLoss("row %d of row store %d: a vector of %d elements", Raw(row),
-                              Raw(collection_.row_store), vector.size());
-            }
-            vectors[slot][row].assign(vector.begin(), vector.end());
-            return absl::OkStatus();
-          }));
+      AZ_RETURN_IF_ERROR(
+          core_.store->ScanVectors(collection_.row_store, collection_.schema.vectors[slot].id,
+                                   range, [&](RowId row, std::span<const float> vector) {
+                                     vectors[slot][row].assign(vector.begin(), vector.end());
+                                     return CheckDimension(row, slot, vector);
+                                   }));
     }
     std::vector<std::span<const float>> views(slots);
     for (auto& [row, value] : batch_) {
@@ -80,8 +96,50 @@ class RowLoader final {
         views[slot] = it == vectors[slot].end() ? std::span<const float>() : it->second;
       }
       WithRoom(row).Append(row, std::move(value), views);
+      appended_to_ = Next(row);
     }
     batch_.clear();
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckDimension(RowId row, size_t slot, std::span<const float> vector) const {
+    if (vector.size() == collection_.schema.vectors[slot].dim) return absl::OkStatus();
+    return DataLoss("row %d of row store %d: a vector of %d elements", Raw(row),
+                    Raw(collection_.row_store), vector.size());
+  }
+
+  // Reads one row after the other from `first` on, and leaves out those that cannot be read: a scan
+  // ends at the first bad block.
+  absl::Status Salvage(RowId first) {
+    for (RowId row = std::max(first, range_.first); row < range_.end; row = Next(row)) {
+      const absl::Status status = AppendOne(row);
+      if (status.ok()) continue;
+      if (!absl::IsDataLoss(status)) return status;
+      ++damaged_;
+      if (damaged_ <= kDamagedRowsLogged) {
+        LogError("collection %d: row %d cannot be read and is left out: %s", Raw(collection_.id),
+                 Raw(row), std::string(status.message()));
+      }
+    }
+    LogError("collection %d: %d rows cannot be read", Raw(collection_.id), damaged_);
+    return absl::OkStatus();
+  }
+
+  absl::Status AppendOne(RowId row) {
+    AZ_ASSIGN_OR_RETURN(auto rows, core_.store->GetRows(collection_.row_store, {&row, 1}));
+    if (!rows.front().has_value()) return absl::OkStatus();
+    const size_t slots = collection_.schema.vectors.size();
+    std::vector<std::vector<float>> vectors(slots);
+    std::vector<std::span<const float>> views(slots);
+    for (size_t slot = 0; slot < slots; ++slot) {
+      AZ_ASSIGN_OR_RETURN(auto found,
+                          core_.store->GetVectors(collection_.row_store,
+                                                  collection_.schema.vectors[slot].id, {&row, 1}));
+      vectors[slot] = std::move(found.front());
+      if (!vectors[slot].empty()) AZ_RETURN_IF_ERROR(CheckDimension(row, slot, vectors[slot]));
+      views[slot] = vectors[slot];
+    }
+    WithRoom(row).Append(row, *std::move(rows.front()), views);
     return absl::OkStatus();
   }
 
@@ -100,6 +158,8 @@ class RowLoader final {
   const Collection& collection_;
   const RowRange range_;
   RowId next_first_;
+  RowId appended_to_{};  // After the last row that was appended.
+  uint64_t damaged_ = 0;
   std::vector<std::pair<RowId, storage::StoredRow>> batch_;
   std::vector<std::shared_ptr<GrowingSegment>> segments_;
 };
@@ -126,8 +186,40 @@ absl::Status RemoveStrayRetirements(Core& core, Collection& collection, const Se
   return absl::OkStatus();
 }
 
+// The segments of the catalog that can be used. What cannot be is set aside, and out of the
+// catalog.
+absl::StatusOr<std::vector<std::shared_ptr<Segment>>> OpenSegments(
+    Core& core, const Collection& collection, const std::vector<storage::SegmentEntry>& entries,
+    std::set<std::string>& known_files) {
+  std::vector<std::shared_ptr<Segment>> segments;
+  for (const storage::SegmentEntry& entry : entries) {
+    AZ_FAILPOINT(kRecoverMidSegments);
+    const std::string path = core.dir.segment_path(entry.id);
+    auto sealed =
+        SealedSegment::Open(path, collection.schema, entry, core.dir.instance(), core.files());
+    if (sealed.ok()) {
+      known_files.insert(path);
+      segments.push_back(*std::move(sealed));
+      continue;
+    }
+    if (!IsBadFile(sealed.status())) return sealed.status();
+    if (!core.durability->CheckWritable().ok()) {
+      LogError("segment %d is not used: %s", Raw(entry.id), std::string(sealed.status().message()));
+      continue;
+    }
+    Quarantine(core, entry.id, sealed.status());
+    AZ_FAILPOINT(kQuarantineBeforeCatalog);
+    storage::CommitBatch batch;
+    batch.DeleteSegment(collection.row_store, entry.id);
+    AZ_RETURN_IF_ERROR(core.store->Commit(batch, /*sync=*/true));
+  }
+  std::sort(segments.begin(), segments.end(),
+            [](const auto& a, const auto& b) { return a->rows().first < b->rows().first; });
+  return segments;
+}
+
 absl::Status RecoverCollection(Core& core, Collection& collection,
-                               std::vector<storage::SegmentEntry> entries,
+                               const std::vector<storage::SegmentEntry>& entries,
                                std::set<std::string>& known_files) {
   AZ_ASSIGN_OR_RETURN(const auto counters, core.store->GetCounters(collection.row_store));
   collection.next_row = counters.next_row;
@@ -139,34 +231,14 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     return absl::OkStatus();
   }));
 
-  std::vector<std::shared_ptr<Segment>> segments;
-  for (const storage::SegmentEntry& entry : entries) {
-    const std::string path = core.dir.segment_path(entry.id);
-    auto sealed =
-        SealedSegment::Open(path, collection.schema, entry, core.dir.incarnation(), core.files());
-    if (sealed.ok()) {
-      known_files.insert(path);
-      segments.push_back(*std::move(sealed));
-      continue;
-    }
-    // Out of files or memory says nothing about the file.
-    if (sealed.status().code() == absl::StatusCode::kResourceExhausted ||
-        sealed.status().code() == absl::StatusCode::kUnavailable) {
-      return sealed.status();
-    }
-    Quarantine(core, entry.id, sealed.status());
-    storage::CommitBatch batch;
-    batch.DeleteSegment(collection.row_store, entry.id);
-    AZ_RETURN_IF_ERROR(core.store->Commit(batch, /*sync=*/true));
-  }
-  std::sort(segments.begin(), segments.end(),
-            [](const auto& a, const auto& b) { return a->rows().first < b->rows().first; });
-
+  AZ_ASSIGN_OR_RETURN(const auto segments, OpenSegments(core, collection, entries, known_files));
   SegmentSet set;
   RowId covered_to{};
   const auto load_up_to = [&](RowId end, bool is_last) -> absl::Status {
     if (covered_to >= end) return absl::OkStatus();
-    AZ_ASSIGN_OR_RETURN(auto loaded, RowLoader(core, collection, {covered_to, end}).Load());
+    RowLoader loader(core, collection, {covered_to, end});
+    AZ_ASSIGN_OR_RETURN(auto loaded, loader.Load());
+    collection.damaged_rows += loader.damaged();
     if (loaded.empty()) return absl::OkStatus();
     if (is_last) {
       collection.growing = loaded.back();
@@ -188,7 +260,9 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     collection.next_sweep_us =
         std::min(collection.next_sweep_us.load(), segment->earliest_expiry());
   }
-  AZ_RETURN_IF_ERROR(RemoveStrayRetirements(core, collection, set, retired));
+  if (core.durability->CheckWritable().ok()) {
+    AZ_RETURN_IF_ERROR(RemoveStrayRetirements(core, collection, set, retired));
+  }
   collection.SetSegments(std::move(set), core.views);
   return absl::OkStatus();
 }
@@ -200,12 +274,15 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
   for (const std::string& name : names) {
     const std::string path = core.dir.segments_path() + "/" + name;
     if (known_files.contains(path)) continue;
-    if (!name.ends_with(".seg") && !name.ends_with(".seg.tmp")) {
+    if (!storage::DataDir::IsSegmentName(name)) {
       LogWarning("%s is not ours and is left alone", path);
       continue;
     }
     LogInfo("removing %s, which no catalog names", path);
-    AZ_RETURN_IF_ERROR(storage::RemoveFile(path, core.files()));
+    AZ_FAILPOINT(kRecoverBeforeOrphans);
+    if (const absl::Status status = storage::RemoveFile(path, core.files()); !status.ok()) {
+      LogWarning("it stays: %s", std::string(status.message()));
+    }
   }
   return absl::OkStatus();
 }
@@ -223,28 +300,118 @@ storage::Files& FilesOf(const DatabaseOptions& options) {
   return options.files != nullptr ? *options.files : storage::Files::Posix();
 }
 
-}  // namespace
+// Refuses a directory whose locks and syncs may mean nothing.
+absl::Status CheckFileSystem(const DatabaseOptions& options) {
+  if (options.allow_network_files) return absl::OkStatus();
+  storage::Files& files = FilesOf(options);
+  absl::StatusOr<storage::DiskSpace> space = files.Space(options.data_dir);
+  if (absl::IsNotFound(space.status())) {
+    space = files.Space(storage::ParentDirectory(options.data_dir));
+  }
+  if (!space.ok() || !space->network) return absl::OkStatus();  // Opening says what is wrong.
+  return FailedPrecondition(
+      "%s: lies on a network file system, whose locks and syncs may mean nothing; name a local "
+      "directory, or allow it (--allow-network-fs) if you know that they hold",
+      options.data_dir);
+}
 
-absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
-  AZ_ASSIGN_OR_RETURN(storage::DataDir dir,
-                      storage::DataDir::Open(options.data_dir, FilesOf(options), options.random));
-  storage::StoreOptions store_options;
-  store_options.block_cache_bytes = options.block_cache_bytes;
-  store_options.write_buffer_bytes = options.write_buffer_bytes;
-  store_options.files = &dir.files();
-  store_options.merges_tables = !options.make_workers;
-  AZ_ASSIGN_OR_RETURN(auto store, storage::Store::Open(dir.rocks_path(), store_options));
+// What of a store is open, before there is a Core.
+struct OpenedStore {
+  std::unique_ptr<storage::Store> store;
+  Seq applied{};
+};
+
+std::string HowToAccept(Seq mark) {
+  return absl::StrFormat(
+      "restore the directory from a copy, or go on without what is missing: --accept-data-loss=%d",
+      Raw(mark));
+}
+
+// Opens the database, and past the damage of its log if that was accepted. `accepts` says whether
+// it was for the mark that was found.
+absl::StatusOr<std::unique_ptr<storage::Store>> OpenStore(const storage::DataDir& dir,
+                                                          storage::StoreOptions options, Seq mark,
+                                                          bool accepts, bool& lost) {
+  absl::StatusOr<std::unique_ptr<storage::Store>> store =
+      storage::Store::Open(dir.rocks_path(), options);
+  if (store.ok()) return store;
+  // A file that RocksDB's manifest names, or the manifest itself, is missing or cannot be read.
+  if (absl::IsNotFound(store.status()) || absl::IsUnavailable(store.status())) {
+    return absl::Status(store.status().code(),
+                        absl::StrCat(store.status().message(),
+                                     "; if files of the database are missing, restore the "
+                                     "directory from a copy"));
+  }
+  if (!absl::IsDataLoss(store.status())) return store;
+  if (!accepts) {
+    return absl::DataLossError(absl::StrCat(store.status().message(), "; ", HowToAccept(mark)));
+  }
+  LogError("%s; going on with what comes before it, as was accepted",
+           std::string(store.status().message()));
+  options.accept_log_damage = true;
+  lost = true;
+  return storage::Store::Open(dir.rocks_path(), options);
+}
+
+// Begins another history after commits up to `mark` were lost: with another incarnation, so that
+// who remembers the old one notices, and with numbers that were never given out.
+absl::StatusOr<Seq> BeginAnew(storage::DataDir& dir, storage::Store& store,
+                              storage::Watermark& watermark, const DatabaseOptions& options,
+                              Seq applied, Seq mark) {
+  // More than can be given out between two marks.
+  constexpr uint64_t kGap = uint64_t{1} << 20;
+  AZ_RETURN_IF_ERROR(dir.ChangeIncarnation(options.random));
+  const Seq next{std::max(Raw(applied), Raw(mark)) + kGap};
+  storage::CommitBatch batch;
+  batch.PutAppliedSeq(next);
+  AZ_RETURN_IF_ERROR(store.Commit(batch, /*sync=*/true));
+  AZ_RETURN_IF_ERROR(watermark.Reset(next));
+  LogError("commits up to %d were lost and that is accepted: the store goes on at %d", Raw(mark),
+           Raw(next));
+  return next;
+}
+
+// Opens RocksDB and holds what it has against the watermark.
+absl::StatusOr<OpenedStore> OpenChecked(storage::DataDir& dir, const DatabaseOptions& options,
+                                        const storage::StoreOptions& store_options,
+                                        Durability& durability) {
+  AZ_ASSIGN_OR_RETURN(auto watermark,
+                      storage::Watermark::Open(dir.watermark_path(), dir.instance(), dir.files()));
+  const storage::Watermark::Found& found = watermark->found();
+  const Seq mark = found.mark.has_value() ? found.mark->seq : kSeqZero;
+  const bool accepts = options.accept_data_loss == mark;
+  bool lost = false;
+  OpenedStore opened;
+  AZ_ASSIGN_OR_RETURN(opened.store, OpenStore(dir, store_options, mark, accepts, lost));
   AZ_FAILPOINT(kRecoverAfterOpen);
-  AZ_ASSIGN_OR_RETURN(const Seq applied, store->GetAppliedSeq());
-  auto core = std::make_unique<Core>(options, std::move(dir), std::move(store), applied);
-  AZ_ASSIGN_OR_RETURN(core->next_ids, core->store->GetNextIds());
-  core->next_segment.store(Raw(core->next_ids.segment));
-  core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.block_cache_bytes +
-                                                            4 * store_options.write_buffer_bytes));
-  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
+  AZ_ASSIGN_OR_RETURN(opened.applied, opened.store->GetAppliedSeq());
+  if (opened.applied > kSeqZero && (found.missing || found.damaged)) {
+    LogError("%s: %s; what it said of synced commits cannot be checked", dir.watermark_path(),
+             found.missing ? "is missing" : "is damaged");
+  }
+  lost = lost || opened.applied < mark;
+  if (lost && accepts) {
+    AZ_ASSIGN_OR_RETURN(opened.applied,
+                        BeginAnew(dir, *opened.store, *watermark, options, opened.applied, mark));
+  } else if (lost) {
+    durability.LoseData(DataLoss(
+        "commits up to %d were synced, and only those up to %d are there: a file of the log is "
+        "missing or older than it should be; reads go on, writes are refused; %s",
+        Raw(mark), Raw(opened.applied), HowToAccept(mark)));
+  } else if (options.accept_data_loss.has_value()) {
+    LogWarning("nothing is missing: --accept-data-loss=%d is not used",
+               Raw(*options.accept_data_loss));
+  }
+  // What RocksDB has recovered it has flushed.
+  if (!lost || accepts) AZ_RETURN_IF_ERROR(watermark->Write(opened.applied, /*clean=*/false));
+  durability.Begin(std::move(watermark), opened.applied);
+  AZ_FAILPOINT(kRecoverAfterWatermark);
+  return opened;
+}
 
-  AZ_ASSIGN_OR_RETURN(const auto collections, core->store->ListCollections());
-  AZ_ASSIGN_OR_RETURN(const auto segments, core->store->ListSegments());
+absl::Status RecoverCatalog(Core& core) {
+  AZ_ASSIGN_OR_RETURN(const auto collections, core.store->ListCollections());
+  AZ_ASSIGN_OR_RETURN(const auto segments, core.store->ListSegments());
   std::map<RowStoreId, std::vector<storage::SegmentEntry>> by_store;
   for (const auto& entry : segments) by_store[entry.row_store].push_back(entry);
   CollectionMap map;
@@ -254,38 +421,84 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
     auto collection = std::make_shared<Collection>(
         entry.id, entry.name, entry.row_store, std::move(schema), entry.created_unix_us, kSeqZero);
     AZ_RETURN_IF_ERROR(
-        RecoverCollection(*core, *collection, by_store[entry.row_store], known_files));
-    NoteActive(*core, collection, INT64_MAX);
+        RecoverCollection(core, *collection, by_store[entry.row_store], known_files));
+    NoteActive(core, collection, INT64_MAX);
     map[entry.name] = std::move(collection);
   }
-  core->SetCollections(std::move(map));
-  AZ_RETURN_IF_ERROR(RemoveOrphans(*core, known_files));
-  return core;
+  core.SetCollections(std::move(map));
+  // A catalog that lacks commits may lack files, too.
+  return core.durability->CheckWritable().ok() ? RemoveOrphans(core, known_files)
+                                               : absl::OkStatus();
 }
 
-void VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
-                    const std::shared_ptr<Segment>& segment) {
-  const absl::Status verified = segment->Verify();
-  if (verified.ok()) return;
-  absl::StatusOr<std::vector<std::shared_ptr<GrowingSegment>>> loaded =
-      RowLoader(core, *collection, segment->rows()).Load();
+absl::Status Repair(Core& core, const std::shared_ptr<Collection>& collection,
+                    const std::shared_ptr<Segment>& segment, const absl::Status& why) {
+  if (!core.durability->CheckWritable().ok()) return why;
+  RowLoader loader(core, *collection, segment->rows());
+  absl::StatusOr<std::vector<std::shared_ptr<GrowingSegment>>> loaded = loader.Load();
   if (!loaded.ok()) {
-    LogError("segment %d is bad and its rows cannot be read: %s; %s", Raw(segment->id()),
-             std::string(verified.message()), std::string(loaded.status().message()));
-    return;
+    return absl::Status(loaded.status().code(),
+                        absl::StrCat("it is bad and its rows cannot be read: ", why.message(), "; ",
+                                     loaded.status().message()));
   }
+  collection->damaged_rows += loader.damaged();
   if (!loaded->empty()) loaded->back()->Close(segment->rows().end);
   // First aside, then out of the catalog: a start in between finds no file and reads the rows
   // again.
-  Quarantine(core, segment->id(), verified);
+  Quarantine(core, segment->id(), why);
+  AZ_FAILPOINT(kQuarantineBeforeCatalog);
   ReplaceCommit replace(core, collection, {segment}, {loaded->begin(), loaded->end()}, {});
-  const absl::Status status = replace.Publish();
-  if (!status.ok()) {
-    LogError("segment %d is bad and could not be replaced: %s", Raw(segment->id()),
-             std::string(status.message()));
-    return;
-  }
+  AZ_RETURN_IF_ERROR(replace.Publish());
   ScheduleBuild(core, collection);
+  return absl::OkStatus();
+}
+
+bool IsListed(Core& core, const Collection& collection, const std::shared_ptr<Segment>& segment) {
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  const auto& segments = collection.segments().segments;
+  return std::find(segments.begin(), segments.end(), segment) != segments.end();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
+  AZ_RETURN_IF_ERROR(CheckFileSystem(options));
+  AZ_ASSIGN_OR_RETURN(storage::DataDir dir,
+                      storage::DataDir::Open(options.data_dir, FilesOf(options), options.random));
+  AZ_FAILPOINT(kRecoverBeforeStore);
+  auto disk =
+      std::make_unique<DiskGuard>(dir.path(), dir.ballast_path(), dir.files(),
+                                  DiskGuard::Limits{.floor_bytes = options.disk_floor_bytes,
+                                                    .ballast_bytes = options.ballast_bytes});
+  auto durability = std::make_unique<Durability>(*disk);
+  storage::StoreOptions store_options;
+  store_options.block_cache_bytes = options.block_cache_bytes;
+  store_options.write_buffer_bytes = options.write_buffer_bytes;
+  store_options.files = &dir.files();
+  store_options.merges_tables = !options.make_workers;
+  store_options.listener = durability.get();
+  AZ_ASSIGN_OR_RETURN(OpenedStore opened, OpenChecked(dir, options, store_options, *durability));
+  auto core =
+      std::make_unique<Core>(options, std::move(dir), std::move(disk), std::move(durability),
+                             std::move(opened.store), opened.applied);
+  core->disk->Refresh();
+  AZ_ASSIGN_OR_RETURN(core->next_ids, core->store->GetNextIds());
+  core->next_segment.store(Raw(core->next_ids.segment));
+  core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.memory_bytes()));
+  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
+  AZ_RETURN_IF_ERROR(RecoverCatalog(*core));
+  AZ_FAILPOINT(kRecoverBeforeServe);
+  return core;
+}
+
+absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
+                            const std::shared_ptr<Segment>& segment, const CancelToken& cancel) {
+  MutexLock lock(collection->repair_mu);
+  // Another repair, or a merge, may have been faster.
+  if (!IsListed(core, *collection, segment)) return absl::OkStatus();
+  const absl::Status verified = segment->Verify();
+  AZ_RETURN_IF_ERROR(cancel.Check());
+  return absl::IsDataLoss(verified) ? Repair(core, collection, segment, verified) : verified;
 }
 
 }  // namespace azimuth::engine

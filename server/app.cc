@@ -18,6 +18,8 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 
+#include <atomic>
+#include <string_view>
 #include <utility>
 
 namespace azimuth::server {
@@ -26,9 +28,19 @@ namespace {
 constexpr int kRequestBytesMax = 64 << 20;
 constexpr int kMetadataBytesMax = 8 << 10;
 constexpr int kStreamsPerConnectionMax = 128;
+// A name of the health service that is no service: whether writes are taken.
+constexpr char kWritesHealthName[] = "azimuth.v1.writes";
+
+// Of the process, like gRPC's log.
+std::atomic<bool> listener_lost{false};
 
 // gRPC's own lines go where ours go. Its errors are about peers or the network: warnings to us.
 void LogGrpcLine(gpr_log_func_args* line) {
+  // Its listener does not recover from this (out of descriptors), and tells nobody else.
+  if (line->severity == GPR_LOG_SEVERITY_ERROR &&
+      std::string_view(line->message).find("Failed accept4") != std::string_view::npos) {
+    listener_lost.store(true);
+  }
   const LogLevel level =
       line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   LogLine(level, absl::StrCat("grpc: ", line->message));
@@ -75,11 +87,17 @@ struct App::Rep {
   grpc::HealthCheckServiceInterface* health AZ_GUARDED_BY(mu) = nullptr;
   std::unique_ptr<grpc::Server> server;
 
-  // After a write failed: if it made the store read-only, the health says so at once.
+  bool failed() const { return absl::IsFailedPrecondition(database->CheckWritable()); }
+
+  // After a write failed: if it made the store read-only, the health says so at once. Reads go on
+  // in a store that lacks commits.
   void CheckWritable() {
-    if (database->writable()) return;
+    const bool read_only = !database->CheckWritable().ok();
+    if (!read_only) return;
     MutexLock lock(mu);
-    if (health != nullptr) health->SetServingStatus(false);
+    if (health == nullptr) return;
+    health->SetServingStatus(kWritesHealthName, false);
+    if (failed()) health->SetServingStatus(false);
   }
 
   absl::Status Listen(const Config& config);
@@ -124,8 +142,8 @@ absl::Status App::Rep::Listen(const Config& config) {
   {
     MutexLock lock(mu);
     health = server->GetHealthCheckService();
-    for (const char* name :
-         {kCollectionServiceName, kRecordServiceName, kSearchServiceName, kAdminServiceName}) {
+    for (const char* name : {kWritesHealthName, kCollectionServiceName, kRecordServiceName,
+                             kSearchServiceName, kAdminServiceName}) {
       health->SetServingStatus(name, true);
     }
   }
@@ -162,8 +180,12 @@ const HostPort& App::address() const {
   return rep_->address;
 }
 
-bool App::writable() const {
-  return rep_->database->writable();
+std::string App::failure() const {
+  if (listener_lost.load()) {
+    return "the listener met the limit of open files, after which gRPC accepts no more connections";
+  }
+  if (!rep_->failed()) return "";
+  return std::string(rep_->database->CheckWritable().message());
 }
 
 absl::Status App::Stop(std::chrono::milliseconds grace) {

@@ -44,6 +44,11 @@ struct Flags {
   uint64_t block_cache_mb = 0;
   uint64_t write_buffer_mb = 0;
   uint64_t rpc_memory_mb = 0;
+  uint64_t ballast_mb = 64;
+  uint64_t disk_floor_mb = 0;
+  uint64_t scrub_hours = 168;
+  uint64_t accept_data_loss = 0;
+  CLI::Option* accept_option = nullptr;
 };
 
 void AddServerOptions(CLI::App& app, Config& config, Flags& flags) {
@@ -126,6 +131,30 @@ void AddEngineOptions(CLI::App& app, engine::DatabaseOptions& options, Flags& fl
       ->capture_default_str();
 }
 
+void AddDurabilityOptions(CLI::App& app, engine::DatabaseOptions& options, Flags& flags) {
+  app.add_option("--disk-floor-mb", flags.disk_floor_mb,
+                 "Writes but deletes are refused while less of the disk is free, in MiB; 0 is the "
+                 "smaller of 5 % of the disk and 1024")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--ballast-mb", flags.ballast_mb,
+                 "Size of a file that is given up when the disk is full, so that deletes still "
+                 "fit, in MiB; 0 for none")
+      ->check(CLI::Range(uint64_t{0}, uint64_t{1} << 20))
+      ->capture_default_str();
+  app.add_option("--scrub-hours", flags.scrub_hours,
+                 "Every segment file is compared with its checksums so often")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{24} * 366))
+      ->capture_default_str();
+  flags.accept_option =
+      app.add_option("--accept-data-loss", flags.accept_data_loss,
+                     "Go on without commits that are missing, up to this sequence number: the one "
+                     "that the refusal names");
+  app.add_flag("--allow-network-fs", options.allow_network_files,
+               "Allow a data directory on a network file system, whose locks and syncs may mean "
+               "nothing");
+}
+
 absl::Status Finish(const Flags& flags, Config& config) {
   absl::StatusOr<HostPort> listen = ParseHostPort(flags.listen);
   if (!listen.ok()) return AtPlace("--listen", listen.status());
@@ -136,6 +165,12 @@ absl::Status Finish(const Flags& flags, Config& config) {
   config.database.memory_bytes = flags.memory_mb * kMiB;
   config.database.block_cache_bytes = flags.block_cache_mb * kMiB;
   config.database.write_buffer_bytes = flags.write_buffer_mb * kMiB;
+  config.database.disk_floor_bytes = flags.disk_floor_mb * kMiB;
+  config.database.ballast_bytes = flags.ballast_mb * kMiB;
+  config.database.scrub_interval_ms = static_cast<int64_t>(flags.scrub_hours) * 3600 * 1000;
+  if (flags.accept_option->count() > 0) {
+    config.database.accept_data_loss = Seq{flags.accept_data_loss};
+  }
   config.rpc_memory_bytes = flags.rpc_memory_mb * kMiB;
   if (flags.health_check) {
     if (config.listen.port != 0) return absl::OkStatus();
@@ -205,6 +240,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   app.set_version_flag("--version", absl::StrCat("azimuthd ", ToAbsl(Version())));
   AddServerOptions(app, config, flags);
   AddEngineOptions(app, config.database, flags);
+  AddDurabilityOptions(app, config.database, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <poll.h>
@@ -24,7 +25,9 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <system_error>
+#include <thread>
 #include <unistd.h>
+#include <vector>
 
 namespace azimuth::server {
 namespace {
@@ -49,6 +52,23 @@ extern "C" void HandleStopSignal(int) {
   errno = saved_errno;
 }
 
+// A page of a mapped file that the disk can no longer read, or that a cut file no longer has. No
+// answer can be given from it and none is: a restart checks the files and builds it again.
+extern "C" void HandleBusError(int) {
+  static constexpr char kMessage[] =
+      "azimuthd: a mapped file cannot be read (SIGBUS): the disk fails, or somebody cut the file; "
+      "the next start sets it aside\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+  _exit(kExitFailed);
+}
+
+void InstallBusHandler() {
+  struct sigaction action = {};
+  action.sa_handler = HandleBusError;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
+}
+
 absl::Status InstallStopHandler() {
   g_stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (g_stop_event < 0) {
@@ -61,6 +81,32 @@ absl::Status InstallStopHandler() {
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
   return absl::OkStatus();
+}
+
+// Standard descriptors that were closed by who started us would be given to the next files that are
+// opened, and lines of the log would be written into them.
+void KeepStandardDescriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
+}
+
+// gRPC ends the process when it cannot make its threads; this says why before.
+absl::Status CheckThreads() {
+  constexpr int kThreads = 32;
+  std::vector<std::thread> threads;
+  absl::Status status;
+  try {
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back([] {});
+  } catch (const std::system_error& error) {
+    status = absl::ResourceExhaustedError(
+        absl::StrCat("cannot make ", kThreads, " threads: ", error.what(),
+                     " (ulimit -u, ulimit -v, and pids.max of the control group bound them)"));
+  }
+  for (std::thread& thread : threads) thread.join();
+  return status;
 }
 
 // Once gRPC's listener has met the limit it stays deaf, so the limit is as high as it may be.
@@ -101,9 +147,9 @@ int Fail(std::string_view message, int exit_code = kExitFailed) {
   return exit_code;
 }
 
-// Returns when a signal came (true) or the store turned read-only (false).
+// Returns when a signal came (true), or the server can no longer do its work (false).
 bool WaitForStop(const App& app) {
-  while (app.writable()) {
+  while (app.failure().empty()) {
     pollfd event = {.fd = g_stop_event, .events = POLLIN, .revents = 0};
     if (poll(&event, 1, kWatchMillis) > 0) return true;
   }
@@ -115,8 +161,13 @@ int Serve(const Config& config) {
   if (absl::Status status = ArmConfiguredFailpoints(config.failpoints); !status.ok()) {
     return Fail(absl::StrCat("AZIMUTH_FAILPOINTS: ", status.message()), kExitUsage);
   }
-  std::signal(SIGPIPE, SIG_IGN);
+  // A terminal that goes, and what supervisors send to reload: nothing is reloaded yet.
+  for (const int ignored : {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(ignored, SIG_IGN);
+  InstallBusHandler();
   RaiseOpenFileLimit();
+  if (const absl::Status status = CheckThreads(); !status.ok()) {
+    return Fail(ToStd(status.message()));
+  }
   absl::StatusOr<std::unique_ptr<App>> started = App::Start(config);
   if (!started.ok()) return Fail(ToStd(started.status().message()));
   App& app = **started;
@@ -138,7 +189,7 @@ int Serve(const Config& config) {
   if (asked_to_stop) {
     LogInfo("stopping: calls that run have %d ms to finish", config.grace.count());
   } else {
-    LogError("the store is read-only after a failed sync; stopping, so that a restart recovers it");
+    LogError("stopping, so that a restart recovers: %s", app.failure());
   }
   const absl::Status closed = app.Stop(config.grace);
   if (!closed.ok()) return Fail(absl::StrCat("close: ", closed.message()));
@@ -147,6 +198,7 @@ int Serve(const Config& config) {
 }
 
 int Main(int argc, char** argv) {
+  KeepStandardDescriptors();
   const CommandLine command = ParseCommandLine(argc, argv);
   switch (command.action) {
     case Action::kExit:

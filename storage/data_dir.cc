@@ -1,6 +1,7 @@
 #include "storage/data_dir.h"
 
 #include "base/crc32c.h"
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "base/strings.h"
 
@@ -16,20 +17,33 @@
 namespace azimuth::storage {
 namespace {
 
-constexpr uint32_t kFormatVersion = 2;
+constexpr uint32_t kFormatVersion = 3;
 // Opened and at once made a directory of kFormatVersion: all that it holds reads the same there.
 constexpr uint32_t kFormatVersionMin = 1;
+// Before it the incarnation was the instance, too.
+constexpr uint32_t kFormatVersionOfInstance = 3;
 constexpr std::string_view kTitle = "azimuth data directory, format ";
 
 struct Format {
   uint32_t version = kFormatVersion;
+  uint64_t instance = 0;
   uint64_t incarnation = 0;
 };
 
 std::string FormatText(const Format& format) {
-  const std::string body =
-      absl::StrFormat("%s%d\nincarnation %016x\n", kTitle, format.version, format.incarnation);
+  std::string body = absl::StrFormat("%s%d\n", kTitle, format.version);
+  if (format.version >= kFormatVersionOfInstance) {
+    absl::StrAppendFormat(&body, "instance %016x\n", format.instance);
+  }
+  absl::StrAppendFormat(&body, "incarnation %016x\n", format.incarnation);
   return absl::StrFormat("%scrc32c %08x\n", body, Crc32c(std::string_view(body)));
+}
+
+// Reads the number of the line that `label` (with the newline before it) begins.
+bool ReadNumber(std::string_view text, std::string_view label, uint64_t& number) {
+  const size_t at = text.find(label);
+  return at != std::string_view::npos &&
+         absl::SimpleHexAtoi(ToAbsl(text.substr(at + label.size(), 16)), &number);
 }
 
 absl::StatusOr<Format> ParseFormat(const std::string& path, std::string_view text) {
@@ -48,11 +62,12 @@ absl::StatusOr<Format> ParseFormat(const std::string& path, std::string_view tex
     return FailedPrecondition("%s: format %d is newer than %d, the newest that this server reads",
                               path, format.version, kFormatVersion);
   }
-  const size_t label = text.find("\nincarnation ");
-  if (label == std::string_view::npos) return unreadable;
-  const std::string_view digits =
-      text.substr(label + std::string_view("\nincarnation ").size(), 16);
-  if (!absl::SimpleHexAtoi(ToAbsl(digits), &format.incarnation)) return unreadable;
+  if (!ReadNumber(text, "\nincarnation ", format.incarnation)) return unreadable;
+  format.instance = format.incarnation;
+  if (format.version >= kFormatVersionOfInstance &&
+      !ReadNumber(text, "\ninstance ", format.instance)) {
+    return unreadable;
+  }
   // Writing it again checks every byte of it, the checksum too.
   if (text != FormatText(format)) return unreadable;
   return format;
@@ -88,9 +103,20 @@ absl::StatusOr<Format> ReadFormat(Files& files, const std::string& path) {
   return ParseFormat(path, text);
 }
 
-uint64_t SystemRandom() {
-  absl::BitGen random;
-  return absl::Uniform<uint64_t>(random);
+uint64_t RandomNumber(const std::function<uint64_t()>& random) {
+  if (random) return random();
+  absl::BitGen system;
+  return absl::Uniform<uint64_t>(system);
+}
+
+// Puts FORMAT of the version that is written in place of the older one, before anything of the
+// newer format is written: an older server would misread it.
+absl::Status Upgrade(Files& files, const std::string& path, Format& format) {
+  format.version = kFormatVersion;
+  AZ_FAILPOINT(kUpgradeBeforeFormat);
+  AZ_RETURN_IF_ERROR(WriteFileAtomically(path, FormatText(format), files));
+  AZ_FAILPOINT(kUpgradeAfterFormat);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -110,19 +136,23 @@ absl::StatusOr<DataDir> DataDir::Open(const std::string& path, Files& files,
   // Again: another server may have been faster, and only now does nothing change any more.
   AZ_ASSIGN_OR_RETURN(contents, Inspect(files, path));
   Format format;
-  bool write_format = true;
+  uint32_t found_version = kFormatVersion;
   if (contents.has_format) {
     AZ_ASSIGN_OR_RETURN(format, ReadFormat(files, format_path));
-    // Before anything of the newer format is written: an older server would misread it.
-    write_format = format.version != kFormatVersion;
-    format.version = kFormatVersion;
+    found_version = format.version;
+    if (format.version != kFormatVersion) {
+      AZ_RETURN_IF_ERROR(Upgrade(files, format_path, format));
+    }
   } else {
-    format.incarnation = random ? random() : SystemRandom();
-  }
-  if (write_format) {
+    format.incarnation = RandomNumber(random);
+    format.instance = RandomNumber(random);
     AZ_RETURN_IF_ERROR(WriteFileAtomically(format_path, FormatText(format), files));
   }
-  DataDir dir(files, path, std::move(lock), format.incarnation);
+  DataDir dir(files, path, std::move(lock));
+  dir.version_ = format.version;
+  dir.found_version_ = found_version;
+  dir.instance_ = format.instance;
+  dir.incarnation_ = format.incarnation;
   // After FORMAT: folders without it would look like somebody else's.
   AZ_RETURN_IF_ERROR(files.MakeDir(dir.segments_path()));
   AZ_RETURN_IF_ERROR(files.MakeDir(dir.quarantine_path()));
@@ -130,8 +160,46 @@ absl::StatusOr<DataDir> DataDir::Open(const std::string& path, Files& files,
   return dir;
 }
 
+absl::StatusOr<DataDir> DataDir::OpenToRead(const std::string& path, Files& files) {
+  const std::string format_path = path + "/FORMAT";
+  AZ_ASSIGN_OR_RETURN(const Contents contents, Inspect(files, path));
+  if (contents.missing) return NotFound("%s: there is no such directory", path);
+  if (!contents.has_format) {
+    return FailedPrecondition("%s: not a data directory (no file FORMAT)", path);
+  }
+  AZ_RETURN_IF_ERROR(ReadFormat(files, format_path).status());
+  // To lock it would make it.
+  AZ_RETURN_IF_ERROR(files.Size(path + "/LOCK").status());
+  AZ_ASSIGN_OR_RETURN(std::unique_ptr<FileLock> lock, files.Lock(path + "/LOCK"));
+  // Again: only now does nothing change any more.
+  AZ_ASSIGN_OR_RETURN(const Format format, ReadFormat(files, format_path));
+  DataDir dir(files, path, std::move(lock));
+  dir.version_ = format.version;
+  dir.found_version_ = format.version;
+  dir.instance_ = format.instance;
+  dir.incarnation_ = format.incarnation;
+  return dir;
+}
+
+absl::Status DataDir::ChangeIncarnation(const std::function<uint64_t()>& random) {
+  Format format{.version = version_, .instance = instance_, .incarnation = RandomNumber(random)};
+  if (format.incarnation == incarnation_) ++format.incarnation;
+  AZ_RETURN_IF_ERROR(WriteFileAtomically(path_ + "/FORMAT", FormatText(format), *files_));
+  incarnation_ = format.incarnation;
+  return absl::OkStatus();
+}
+
 std::string DataDir::segment_path(SegmentId id) const {
   return absl::StrFormat("%s/%016x.seg", segments_path(), Raw(id));
+}
+
+bool DataDir::IsSegmentName(std::string_view name) {
+  constexpr size_t kDigits = 16;
+  if (name.size() < kDigits) return false;
+  const std::string_view digits = name.substr(0, kDigits);
+  const std::string_view rest = name.substr(kDigits);
+  return digits.find_first_not_of("0123456789abcdef") == std::string_view::npos &&
+         (rest == ".seg" || rest == ".seg.tmp");
 }
 
 }  // namespace azimuth::storage

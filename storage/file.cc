@@ -6,9 +6,11 @@
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -32,14 +34,28 @@ absl::Status SystemError(int code, std::string_view what, std::string_view path)
     case EDQUOT:
     case EMFILE:
     case ENFILE:
+    case ENOMEM:
+    case EAGAIN:
       return absl::ResourceExhaustedError(text);
     case EACCES:
     case EPERM:
     case EROFS:
-      return absl::FailedPreconditionError(text);
+      return absl::PermissionDeniedError(text);
     default:
       return absl::UnavailableError(text);
   }
+}
+
+// The same of something that only reads: what the disk cannot give is lost.
+absl::Status ReadError(int code, std::string_view what, std::string_view path) {
+  const absl::Status status = SystemError(code, what, path);
+  return code == EIO ? absl::DataLossError(status.message()) : status;
+}
+
+// write and pwrite answer zero for a count above zero only where the system is at fault; going on
+// would go on for ever.
+absl::Status WroteNothing(std::string_view path) {
+  return absl::UnavailableError(absl::StrFormat("cannot write %s: nothing was written", path));
 }
 
 // open(2), again after EINTR. -1 and errno on failure.
@@ -76,6 +92,7 @@ class PosixWritableFile final : public WritableFile {
       const ssize_t written = ::write(fd_.get(), bytes.data(), bytes.size());
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) return SystemError(errno, "write", path_);
+      if (written == 0) return WroteNothing(path_);
       bytes = bytes.subspan(static_cast<size_t>(written));
       size_ += static_cast<uint64_t>(written);
     }
@@ -102,6 +119,33 @@ class PosixWritableFile final : public WritableFile {
   std::string path_;
 };
 
+class PosixUpdatableFile final : public UpdatableFile {
+ public:
+  PosixUpdatableFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+
+  absl::Status WriteAt(uint64_t offset, std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t written =
+          ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return SystemError(errno, "write", path_);
+      if (written == 0) return WroteNothing(path_);
+      bytes = bytes.subspan(static_cast<size_t>(written));
+      offset += static_cast<uint64_t>(written);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Sync() override {
+    if (::fdatasync(fd_.get()) != 0) return SystemError(errno, "sync", path_);
+    return absl::OkStatus();
+  }
+
+ private:
+  ScopedFd fd_;
+  std::string path_;
+};
+
 class PosixFileLock final : public FileLock {
  public:
   explicit PosixFileLock(int fd) : fd_(fd) {}
@@ -120,6 +164,71 @@ class PosixMappedFile final : public MappedFile {
   }
 };
 
+// Writes `bytes` zeros from the beginning of the file.
+absl::Status WriteZeros(int fd, const std::string& path, uint64_t bytes) {
+  const std::vector<char> zeros(size_t{64} << 10);
+  uint64_t offset = 0;
+  while (offset < bytes) {
+    const uint64_t count = std::min<uint64_t>(bytes - offset, zeros.size());
+    const ssize_t written = ::pwrite(fd, zeros.data(), count, static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return SystemError(errno, "allocate", path);
+    if (written == 0) return WroteNothing(path);
+    offset += static_cast<uint64_t>(written);
+  }
+  // Many file systems choose blocks only now, and may find that there are none.
+  if (::fsync(fd) != 0) return SystemError(errno, "allocate", path);
+  return absl::OkStatus();
+}
+
+// Makes the file `bytes` long, all of it on blocks of its own.
+absl::Status AllocateBlocks(int fd, const std::string& path, uint64_t bytes) {
+  if (bytes > static_cast<uint64_t>(std::numeric_limits<off_t>::max())) {
+    return ResourceExhausted("cannot allocate %s: no file has %d bytes", path, bytes);
+  }
+  const auto length = static_cast<off_t>(bytes);
+  int result = 0;
+  do {
+    // Cuts what is longer; what is shorter is left to fallocate, which fills holes, too.
+    struct stat info {};
+    result = ::fstat(fd, &info);
+    if (result == 0 && info.st_size > length) result = ::ftruncate(fd, length);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return SystemError(errno, "allocate", path);
+  if (bytes == 0) return absl::OkStatus();
+  do {
+    result = ::fallocate(fd, 0, 0, length);
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return absl::OkStatus();
+  if (errno == EOPNOTSUPP || errno == ENOSYS) return WriteZeros(fd, path, bytes);
+  return SystemError(errno, "allocate", path);
+}
+
+// Of statfs: linux/magic.h, and the man page of statfs for those that are not in it.
+bool IsNetwork(uint32_t type) {
+  switch (type) {
+    case 0x6969:      // NFS
+    case 0x517B:      // SMB
+    case 0xFF534D42:  // CIFS
+    case 0xFE534D42:  // SMB 2
+    case 0x65735546:  // FUSE, virtiofs
+    case 0x01021997:  // 9P
+    case 0x00C36400:  // Ceph
+    case 0x5346414F:  // AFS
+    case 0x6B414653:  // AFS
+    case 0x73757245:  // Coda
+    case 0x564C:      // NCP
+    case 0x0BD00BD0:  // Lustre
+    case 0x47504653:  // GPFS
+    case 0x19830326:  // BeeGFS
+    case 0x20030528:  // OrangeFS
+    case 0x786F4256:  // VirtualBox shared folder
+      return true;
+    default:
+      return false;
+  }
+}
+
 class PosixFiles final : public Files {
  public:
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
@@ -127,6 +236,9 @@ class PosixFiles final : public Files {
   absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) override;
   absl::StatusOr<std::string> ReadSmall(const std::string& path) override;
   absl::StatusOr<uint64_t> Size(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<UpdatableFile>> OpenForUpdate(const std::string& path) override;
+  absl::Status Allocate(const std::string& path, uint64_t bytes) override;
+  absl::StatusOr<DiskSpace> Space(const std::string& path) override;
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status Remove(const std::string& path) override;
@@ -157,9 +269,9 @@ absl::StatusOr<std::unique_ptr<FileLock>> PosixFiles::Lock(const std::string& pa
 
 absl::StatusOr<std::unique_ptr<MappedFile>> PosixFiles::Map(const std::string& path) {
   const ScopedFd fd(OpenFd(path, O_RDONLY));
-  if (fd.get() < 0) return SystemError(errno, "open", path);
+  if (fd.get() < 0) return ReadError(errno, "open", path);
   struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return SystemError(errno, "inspect", path);
+  if (::fstat(fd.get(), &info) != 0) return ReadError(errno, "inspect", path);
   if (!S_ISREG(info.st_mode)) {
     return FailedPrecondition("cannot map %s: it is not a regular file", path);
   }
@@ -167,19 +279,19 @@ absl::StatusOr<std::unique_ptr<MappedFile>> PosixFiles::Map(const std::string& p
   // mmap refuses a length of zero.
   if (size == 0) return std::make_unique<PosixMappedFile>(std::span<const std::byte>());
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (address == MAP_FAILED) return SystemError(errno, "map", path);
+  if (address == MAP_FAILED) return ReadError(errno, "map", path);
   return std::make_unique<PosixMappedFile>(std::span(static_cast<const std::byte*>(address), size));
 }
 
 absl::StatusOr<std::string> PosixFiles::ReadSmall(const std::string& path) {
   const ScopedFd fd(OpenFd(path, O_RDONLY));
-  if (fd.get() < 0) return SystemError(errno, "open", path);
+  if (fd.get() < 0) return ReadError(errno, "open", path);
   std::string content;
   char chunk[4096];
   while (true) {
     const ssize_t count = ::read(fd.get(), chunk, sizeof(chunk));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return SystemError(errno, "read", path);
+    if (count < 0) return ReadError(errno, "read", path);
     if (count == 0) return content;
     content.append(chunk, static_cast<size_t>(count));
     if (content.size() > kSmallFileBytesMax) {
@@ -191,13 +303,42 @@ absl::StatusOr<std::string> PosixFiles::ReadSmall(const std::string& path) {
 
 absl::StatusOr<uint64_t> PosixFiles::Size(const std::string& path) {
   struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return SystemError(errno, "inspect", path);
+  if (::stat(path.c_str(), &info) != 0) return ReadError(errno, "inspect", path);
   return static_cast<uint64_t>(info.st_size);
+}
+
+absl::StatusOr<std::unique_ptr<UpdatableFile>> PosixFiles::OpenForUpdate(const std::string& path) {
+  const int fd = OpenFd(path, O_RDWR | O_CREAT);
+  if (fd < 0) return SystemError(errno, "open", path);
+  return std::make_unique<PosixUpdatableFile>(fd, path);
+}
+
+absl::Status PosixFiles::Allocate(const std::string& path, uint64_t bytes) {
+  // What is there keeps its blocks, so that a file that has them all costs nothing.
+  const ScopedFd fd(OpenFd(path, O_WRONLY | O_CREAT));
+  if (fd.get() < 0) return SystemError(errno, "create", path);
+  absl::Status status = AllocateBlocks(fd.get(), path, bytes);
+  if (!status.ok()) ::unlink(path.c_str());
+  return status;
+}
+
+absl::StatusOr<DiskSpace> PosixFiles::Space(const std::string& path) {
+  struct statfs info {};
+  int result = 0;
+  do {
+    result = ::statfs(path.c_str(), &info);
+  } while (result != 0 && errno == EINTR);
+  if (result != 0) return ReadError(errno, "inspect the file system of", path);
+  // Zero on old kernels.
+  const auto block_bytes = static_cast<uint64_t>(info.f_frsize > 0 ? info.f_frsize : info.f_bsize);
+  return DiskSpace{.capacity_bytes = info.f_blocks * block_bytes,
+                   .free_bytes = info.f_bavail * block_bytes,
+                   .network = IsNetwork(static_cast<uint32_t>(info.f_type))};
 }
 
 absl::StatusOr<std::vector<std::string>> PosixFiles::List(const std::string& path) {
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), &::closedir);
-  if (directory == nullptr) return SystemError(errno, "list", path);
+  if (directory == nullptr) return ReadError(errno, "list", path);
   std::vector<std::string> names;
   while (true) {
     errno = 0;  // How readdir tells an error from the end.
@@ -206,7 +347,7 @@ absl::StatusOr<std::vector<std::string>> PosixFiles::List(const std::string& pat
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);
   }
-  if (errno != 0) return SystemError(errno, "list", path);
+  if (errno != 0) return ReadError(errno, "list", path);
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -4,8 +4,9 @@
 // Files::Posix() is the real one; its code in file.cc is the only place of open, write, fsync,
 // rename, unlink and readdir. Every error carries the path and the reason.
 //
-// Codes: NotFound (ENOENT), ResourceExhausted (ENOSPC, EDQUOT, EMFILE, ENFILE), FailedPrecondition
-// (EACCES, EPERM, EROFS, a lock that is held), else Unavailable.
+// Codes: NotFound (ENOENT), ResourceExhausted (ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EAGAIN),
+// PermissionDenied (EACCES, EPERM, EROFS), FailedPrecondition (a lock that is held), DataLoss (EIO
+// of open for reading, read, map, list, inspect: the bytes cannot be had), else Unavailable.
 // Ownership: handles are the caller's and die before their Files; a Files is borrowed by all that
 // take one, and outlives them.
 // Thread safety: Files may be used from any number of threads; a WritableFile has one owner.
@@ -73,6 +74,29 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// A file whose bytes are replaced in place. Its destructor closes it.
+class UpdatableFile {
+ public:
+  virtual ~UpdatableFile() = default;
+  UpdatableFile(const UpdatableFile&) = delete;
+  UpdatableFile& operator=(const UpdatableFile&) = delete;
+
+  // All of it, or an error. The file grows to hold it. What was there may be torn by a power
+  // failure until the next Sync.
+  virtual absl::Status WriteAt(uint64_t offset, std::span<const std::byte> bytes) = 0;
+  virtual absl::Status Sync() = 0;  // fdatasync. Not again after a failure.
+
+ protected:
+  UpdatableFile() = default;
+};
+
+// The file system that a path lies in.
+struct DiskSpace {
+  uint64_t capacity_bytes = 0;
+  uint64_t free_bytes = 0;  // For us: without what is reserved for root.
+  bool network = false;     // NFS, SMB, FUSE and their like: locks and syncs may mean nothing.
+};
+
 class Files {
  public:
   // That of the system; lives for ever.
@@ -91,6 +115,12 @@ class Files {
   // The whole file. ResourceExhausted if it is longer than 16 MiB.
   virtual absl::StatusOr<std::string> ReadSmall(const std::string& path) = 0;
   virtual absl::StatusOr<uint64_t> Size(const std::string& path) = 0;
+  // Makes the file if needed; its content stays.
+  virtual absl::StatusOr<std::unique_ptr<UpdatableFile>> OpenForUpdate(const std::string& path) = 0;
+  // Makes a file of `bytes` bytes whose blocks are taken from the disk, in place of what is there.
+  // On an error nothing is left of it.
+  virtual absl::Status Allocate(const std::string& path, uint64_t bytes) = 0;
+  virtual absl::StatusOr<DiskSpace> Space(const std::string& path) = 0;
   // Names in the directory, sorted, without . and ..
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;

@@ -138,6 +138,10 @@ KeyRange SegmentsRange(RowStoreId store) {
   return PrefixRange(Tagged(kSegmentTag), Raw(store));
 }
 
+KeyRange AllCountersRange() {
+  return {Tagged(kCountersTag), Tagged(kCountersTag + 1)};
+}
+
 KeyRange AllKeys() {
   return {};
 }
@@ -148,6 +152,34 @@ absl::StatusOr<RowId> RowOfKey(std::string_view key, size_t size) {
   uint64_t row = 0;
   if (!reader.Big(row)) return MalformedKey(key);
   return RowId{row};
+}
+
+absl::StatusOr<RowStoreId> RowStoreOfKey(std::string_view key) {
+  ByteReader reader(key);
+  uint32_t store = 0;
+  if (!reader.Big(store)) return MalformedKey(key);
+  return RowStoreId{store};
+}
+
+absl::StatusOr<Key> ParseKeyKey(std::string_view key) {
+  ByteReader reader(key);
+  uint32_t store = 0;
+  uint8_t tag = 0;
+  if (!reader.Big(store) || !reader.Big(tag)) return MalformedKey(key);
+  if (tag == kStringTag) return Key(std::string(key.substr(sizeof(store) + sizeof(tag))));
+  uint64_t number = 0;
+  if (tag != kInt64Tag || !reader.Big(number) || !reader.empty()) return MalformedKey(key);
+  return Key(static_cast<int64_t>(number ^ kSignBit));
+}
+
+absl::StatusOr<RowStoreId> ParseCountersKey(std::string_view key) {
+  ByteReader reader(key);
+  uint8_t tag = 0;
+  uint32_t store = 0;
+  if (!reader.Big(tag) || tag != kCountersTag || !reader.Big(store) || !reader.empty()) {
+    return MalformedKey(key);
+  }
+  return RowStoreId{store};
 }
 
 absl::StatusOr<CollectionId> ParseCollectionKey(std::string_view key) {

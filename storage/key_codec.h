@@ -47,6 +47,8 @@ KeyRange RowStoreRange(RowStoreId store);
 KeyRange CollectionsRange();
 KeyRange SegmentsRange();
 KeyRange SegmentsRange(RowStoreId store);
+// The counters of all row stores.
+KeyRange AllCountersRange();
 // Every key of a family whose keys are free text; an empty end is no end.
 KeyRange AllKeys();
 
@@ -55,6 +57,13 @@ KeyRange AllKeys();
 absl::StatusOr<RowId> RowOfKey(std::string_view key, size_t size);
 inline constexpr size_t kRowKeyBytes = 12;
 inline constexpr size_t kVectorKeyBytes = 16;
+
+// The row store that a key of the rows, vectors, keys or retired family begins with. DataLoss if it
+// is too short.
+absl::StatusOr<RowStoreId> RowStoreOfKey(std::string_view key);
+// The record's key that a key of the family of keys holds. DataLoss if malformed.
+absl::StatusOr<Key> ParseKeyKey(std::string_view key);
+absl::StatusOr<RowStoreId> ParseCountersKey(std::string_view key);
 
 // What a catalog key names. DataLoss if malformed.
 absl::StatusOr<CollectionId> ParseCollectionKey(std::string_view key);

@@ -2,11 +2,13 @@
 
 #include "rocksdb/cache.h"
 #include "rocksdb/convenience.h"
+#include "rocksdb/env.h"
 #include "rocksdb/filter_policy.h"
 #include "rocksdb/table.h"
 #include "rocksdb/write_buffer_manager.h"
 
 #include <algorithm>
+#include <cstdarg>
 #include <limits>
 #include <memory>
 
@@ -44,7 +46,16 @@ rocksdb::CompressionType RowCompression() {
   return has_lz4 ? rocksdb::kLZ4Compression : rocksdb::kNoCompression;
 }
 
-void SetLogOptions(rocksdb::DBOptions& db) {
+// Swallows RocksDB's text log.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char* /*format*/, va_list /*arguments*/) override {}
+};
+
+void SetLogOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
+  // It would make a file, and rename the one before.
+  if (options.read_only) db.info_log = std::make_shared<NoLog>();
   // RocksDB's own text log would grow without end.
   db.keep_log_file_num = 4;
   db.max_log_file_size = 16 * kMiB;
@@ -58,7 +69,12 @@ void SetLogOptions(rocksdb::DBOptions& db) {
 void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
   // A torn last record, which a crash leaves, is cut off; damage before it refuses to open. The
   // default mode would silently drop all acknowledged writes after the damage.
-  db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  db.wal_recovery_mode = options.accept_log_damage
+                             ? rocksdb::WALRecoveryMode::kPointInTimeRecovery
+                             : rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  // All families are flushed together: without its log, too, a store is whole as of one commit.
+  // Else a log that went missing would leave rows without their keys, and keys without rows.
+  db.atomic_flush = true;
   // Every write reaches the kernel before it returns: a killed process loses nothing.
   db.manual_wal_flush = false;
   // Syncing ranges of the log can leave holes in it after a power failure.
@@ -67,6 +83,7 @@ void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
   db.recycle_log_file_num = 0;
   // A batch must be seen whole.
   db.unordered_write = false;
+  // An error of writing or of merging makes the database read-only at once.
   db.paranoid_checks = true;
   db.verify_sst_unique_id_in_manifest = true;
   // Version 7.8 reports a missing log after SyncWAL and then does not open (fixed in 7.10).
@@ -95,11 +112,11 @@ std::shared_ptr<rocksdb::Cache> MakeCache(const StoreOptions& options) {
 rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
                                  const std::shared_ptr<rocksdb::Cache>& cache) {
   rocksdb::DBOptions db;
-  db.create_if_missing = true;
+  db.create_if_missing = !options.read_only;
   // In order of kFamilies; Store::Open checks the ids that came out.
-  db.create_missing_column_families = true;
+  db.create_missing_column_families = !options.read_only;
   SetDurabilityOptions(db, options);
-  SetLogOptions(db);
+  SetLogOptions(db, options);
   // At least one flush and one merge at a time.
   db.max_background_jobs = std::max(2, options.background_threads);
   // One bound for the memtables of all families; rows and vectors fill most of it.

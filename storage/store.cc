@@ -1,5 +1,6 @@
 #include "storage/store.h"
 
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "storage/commit_batch.h"
@@ -9,12 +10,15 @@
 #include "storage/rocks_options.h"
 #include "storage/rocks_status.h"
 
+#include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
 #include "rocksdb/listener.h"
+#include "rocksdb/metadata.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <set>
 #include <utility>
 
 namespace azimuth::storage {
@@ -68,30 +72,75 @@ ReadSnapshot::~ReadSnapshot() {
   rep_->db->ReleaseSnapshot(rep_->snapshot);
 }
 
-// Syncs the log that was written so far before the first write into the next one.
-//
-// RocksDB begins a new log whenever a memtable is full. Commits that asked for no sync would then
-// lie in two logs that the system writes out in any order, and a power failure could take commits
-// out of the middle: of the old log's end, but not of the new log. Only a lost end is no damage.
-class LogSyncer final : public rocksdb::EventListener {
+// What RocksDB tells while it works, and what is done about it at once.
+class StoreEvents final : public rocksdb::EventListener {
  public:
+  explicit StoreEvents(StoreListener* listener) : listener_(listener) {}
+
   // Null while there is no open database.
   void SetDb(rocksdb::DB* db) { db_.store(db); }
+
+  // Syncs the log that was written so far before the first write into the next one.
+  //
+  // RocksDB begins a new log whenever a memtable is full. Commits that asked for no sync would then
+  // lie in two logs that the system writes out in any order, and a power failure could take commits
+  // out of the middle: of the old log's end, but not of the new log. Only a lost end is no damage.
+  //
   // Called by the thread that writes, after the new log was made and before it is written.
   void OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) override {
     rocksdb::DB* const db = db_.load();
-    // After an error RocksDB itself refuses the writes that follow.
-    if (db != nullptr) db->SyncWAL().PermitUncheckedError();
+    if (db == nullptr) return;
+    // After an error RocksDB itself refuses the writes that follow, and calls OnBackgroundError.
+    const rocksdb::Status synced = db->SyncWAL();
+    AZ_FAILPOINT_VISIT(kLogAfterRotate);
+    if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
+  }
+
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
+                         rocksdb::Status* background_error) override {
+    const bool damage =
+        reason == rocksdb::BackgroundErrorReason::kCompaction && background_error->IsCorruption();
+    const absl::Status status = damage ? FromRocks("merge table files", *background_error)
+                                       : FromRocksWrite(PlaceOf(reason), *background_error);
+    // A damaged table does not keep the others from being written; merges of it are tried again.
+    if (damage) *background_error = rocksdb::Status::OK();
+    if (listener_ == nullptr) return;
+    if (damage) {
+      listener_->OnDamage(status);
+    } else {
+      listener_->OnWriteError(status);
+    }
   }
 
  private:
+  static std::string_view PlaceOf(rocksdb::BackgroundErrorReason reason) {
+    using Reason = rocksdb::BackgroundErrorReason;
+    switch (reason) {
+      case Reason::kFlush:
+      case Reason::kFlushNoWAL:
+        return "flush a memtable";
+      case Reason::kCompaction:
+        return "merge table files";
+      case Reason::kWriteCallback:
+        return "write the log";
+      case Reason::kMemTable:
+        return "write a memtable";
+      case Reason::kManifestWrite:
+      case Reason::kManifestWriteNoWAL:
+        return "write the manifest";
+    }
+    return "write";
+  }
+
+  StoreListener* const listener_;
   std::atomic<rocksdb::DB*> db_ = nullptr;
 };
 
 struct Store::Rep {
   std::unique_ptr<rocksdb::Env> env;  // Outlives the database.
   std::unique_ptr<rocksdb::DB> db;
-  std::shared_ptr<LogSyncer> log_syncer = std::make_shared<LogSyncer>();
+  std::shared_ptr<StoreEvents> events;
+  bool read_only = false;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -105,7 +154,7 @@ struct Store::Rep {
       if (first.ok()) first = status;
     }
     handles.clear();
-    log_syncer->SetDb(nullptr);
+    if (events != nullptr) events->SetDb(nullptr);
     const rocksdb::Status status = db->Close();
     if (first.ok()) first = status;
     db.reset();
@@ -116,11 +165,23 @@ struct Store::Rep {
     return handles[static_cast<size_t>(family)];
   }
 
+  static rocksdb::ReadOptions OptionsAt(const ReadSnapshot* snapshot,
+                                        rocksdb::ReadOptions options = {}) {
+    options.snapshot = snapshot == nullptr ? nullptr : snapshot->rep_->snapshot;
+    return options;
+  }
+
+  absl::Status CheckWritable() const {
+    if (!read_only) return absl::OkStatus();
+    return absl::FailedPreconditionError("the database was opened to be read only");
+  }
+
   // One value; nullopt if the key is not there.
   absl::StatusOr<std::optional<std::string>> Get(Family family, const std::string& key,
-                                                 std::string_view what) const {
+                                                 std::string_view what,
+                                                 const ReadSnapshot* snapshot) const {
     std::string value;
-    const rocksdb::Status status = db->Get(rocksdb::ReadOptions(), handle(family), key, &value);
+    const rocksdb::Status status = db->Get(OptionsAt(snapshot), handle(family), key, &value);
     if (status.IsNotFound()) return std::optional<std::string>();
     if (!status.ok()) return FromRocks(absl::StrFormat("read %s", what), status);
     return std::optional<std::string>(std::move(value));
@@ -129,8 +190,8 @@ struct Store::Rep {
   // Calls visit(key, value) for every entry of the range, in order, as of the call.
   template <typename Visit>
   absl::Status Scan(Family family, const KeyRange& range, std::string_view what,
-                    const Visit& visit) const {
-    rocksdb::ReadOptions options = MakeScanOptions();
+                    const ReadSnapshot* snapshot, const Visit& visit) const {
+    rocksdb::ReadOptions options = OptionsAt(snapshot, MakeScanOptions());
     const rocksdb::Slice end(range.end);
     if (!range.end.empty()) options.iterate_upper_bound = &end;
     const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(options, handle(family)));
@@ -141,13 +202,25 @@ struct Store::Rep {
     return FromRocks(absl::StrFormat("scan %s", what), it->status());
   }
 
+  // Adds the row stores that a family has entries of.
+  absl::Status ListRowStores(Family family, const ReadSnapshot* snapshot,
+                             std::set<RowStoreId>& stores) const {
+    const std::unique_ptr<rocksdb::Iterator> it(
+        db->NewIterator(OptionsAt(snapshot), handle(family)));
+    for (it->SeekToFirst(); it->Valid();) {
+      AZ_ASSIGN_OR_RETURN(const RowStoreId store, RowStoreOfKey(ToView(it->key())));
+      stores.insert(store);
+      it->Seek(RowStoreRange(store).end);
+    }
+    return FromRocks("list the row stores", it->status());
+  }
+
   // Reads `count` keys in chunks. append_key(i, buffer) appends key i; take(i, value) is called for
   // each that is there; place(i) names it in errors.
   template <typename AppendKey, typename Take, typename Place>
   absl::Status MultiGet(Family family, const ReadSnapshot* snapshot, size_t count,
                         const AppendKey& append_key, const Take& take, const Place& place) const {
-    rocksdb::ReadOptions options;
-    options.snapshot = snapshot == nullptr ? nullptr : snapshot->rep_->snapshot;
+    const rocksdb::ReadOptions options = OptionsAt(snapshot);
     const size_t chunk_max = std::min(count, kMultiGetKeysMax);
     std::string buffer;
     std::vector<size_t> ends(chunk_max);
@@ -183,24 +256,52 @@ struct Store::Rep {
 Store::Store(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 Store::~Store() = default;
 
+namespace {
+
+// RocksDB makes a new database where CURRENT is missing, and removes the tables of the old one as
+// files that nobody names.
+absl::Status CheckNotHeadless(const std::string& path, Files& files) {
+  const absl::StatusOr<std::vector<std::string>> names = files.List(path);
+  if (absl::IsNotFound(names.status())) return absl::OkStatus();
+  if (!names.ok()) return names.status();
+  if (std::find(names->begin(), names->end(), "CURRENT") != names->end()) return absl::OkStatus();
+  for (const std::string& name : *names) {
+    // A death while the very first manifest was made leaves neither of the two.
+    if (name.ends_with(".sst") || name.ends_with(".log")) {
+      return NotFound("cannot open the database in %s: it has %s, but no file CURRENT", path, name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
                                                    const StoreOptions& options) {
-  // RocksDB syncs what it makes in its directory, but not the name of the directory itself.
   Files& files = options.files == nullptr ? Files::Posix() : *options.files;
-  AZ_RETURN_IF_ERROR(files.MakeDir(path));
-  AZ_RETURN_IF_ERROR(files.SyncDir(ParentDirectory(path)));
+  AZ_RETURN_IF_ERROR(CheckNotHeadless(path, files));
+  if (!options.read_only) {
+    // RocksDB syncs what it makes in its directory, but not the name of the directory itself.
+    AZ_RETURN_IF_ERROR(files.MakeDir(path));
+    AZ_RETURN_IF_ERROR(files.SyncDir(ParentDirectory(path)));
+  }
   auto rep = std::make_unique<Rep>();
-  rocksdb::DB* db = nullptr;
+  rep->read_only = options.read_only;
+  rep->events = std::make_shared<StoreEvents>(options.listener);
   const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
   rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
-  db_options.listeners.push_back(rep->log_syncer);
+  db_options.listeners.push_back(rep->events);
   rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env());
   db_options.env = rep->env.get();
+  rocksdb::DB* db = nullptr;
+  const std::vector<rocksdb::ColumnFamilyDescriptor> families = MakeFamilies(options, cache);
   const rocksdb::Status status =
-      rocksdb::DB::Open(db_options, path, MakeFamilies(options, cache), &rep->handles, &db);
+      options.read_only
+          ? rocksdb::DB::OpenForReadOnly(db_options, path, families, &rep->handles, &db)
+          : rocksdb::DB::Open(db_options, path, families, &rep->handles, &db);
   if (!status.ok()) return FromRocks(absl::StrFormat("open the database in %s", path), status);
   rep->db.reset(db);
-  rep->log_syncer->SetDb(db);
+  if (!options.read_only) rep->events->SetDb(db);
   // A CommitBatch names families by number alone.
   for (size_t i = 0; i < kFamilyCount; ++i) {
     if (rep->handles[i]->GetID() != i) {
@@ -217,12 +318,19 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     // Nothing was written: RocksDB refused the change when it was added to the batch.
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
+  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   rocksdb::WriteOptions options;
   options.sync = sync;
   return FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
 }
 
-absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections() const {
+absl::Status Store::SyncLog() {
+  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  return FromRocksWrite("sync the log", rep_->db->SyncWAL());
+}
+
+absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections(
+    const ReadSnapshot* snapshot) const {
   std::vector<CollectionEntry> entries;
   const auto visit = [&](std::string_view key, std::string_view value) -> absl::Status {
     AZ_ASSIGN_OR_RETURN(const CollectionId id, ParseCollectionKey(key));
@@ -233,11 +341,12 @@ absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections() const {
     entries.push_back(std::move(entry));
     return absl::OkStatus();
   };
-  AZ_RETURN_IF_ERROR(rep_->Scan(Family::kCatalog, CollectionsRange(), "the collections", visit));
+  AZ_RETURN_IF_ERROR(
+      rep_->Scan(Family::kCatalog, CollectionsRange(), "the collections", snapshot, visit));
   return entries;
 }
 
-absl::StatusOr<std::vector<SegmentEntry>> Store::ListSegments() const {
+absl::StatusOr<std::vector<SegmentEntry>> Store::ListSegments(const ReadSnapshot* snapshot) const {
   std::vector<SegmentEntry> entries;
   const auto visit = [&](std::string_view key, std::string_view value) -> absl::Status {
     AZ_ASSIGN_OR_RETURN(const SegmentKeyParts parts, ParseSegmentKey(key));
@@ -249,11 +358,12 @@ absl::StatusOr<std::vector<SegmentEntry>> Store::ListSegments() const {
     entries.push_back(entry);
     return absl::OkStatus();
   };
-  AZ_RETURN_IF_ERROR(rep_->Scan(Family::kCatalog, SegmentsRange(), "the segments", visit));
+  AZ_RETURN_IF_ERROR(
+      rep_->Scan(Family::kCatalog, SegmentsRange(), "the segments", snapshot, visit));
   return entries;
 }
 
-absl::StatusOr<std::vector<RequestEntry>> Store::ListRequests() const {
+absl::StatusOr<std::vector<RequestEntry>> Store::ListRequests(const ReadSnapshot* snapshot) const {
   std::vector<RequestEntry> entries;
   const auto visit = [&](std::string_view key, std::string_view value) -> absl::Status {
     AZ_ASSIGN_OR_RETURN(RequestEntry entry, WithPlace(absl::StrFormat("request id %s", Quoted(key)),
@@ -262,26 +372,30 @@ absl::StatusOr<std::vector<RequestEntry>> Store::ListRequests() const {
     entries.push_back(std::move(entry));
     return absl::OkStatus();
   };
-  AZ_RETURN_IF_ERROR(rep_->Scan(Family::kRequests, AllKeys(), "the remembered requests", visit));
+  AZ_RETURN_IF_ERROR(
+      rep_->Scan(Family::kRequests, AllKeys(), "the remembered requests", snapshot, visit));
   return entries;
 }
 
-absl::StatusOr<NextIds> Store::GetNextIds() const {
-  AZ_ASSIGN_OR_RETURN(const auto value, rep_->Get(Family::kMeta, NextIdsKey(), "the next ids"));
+absl::StatusOr<NextIds> Store::GetNextIds(const ReadSnapshot* snapshot) const {
+  AZ_ASSIGN_OR_RETURN(const auto value,
+                      rep_->Get(Family::kMeta, NextIdsKey(), "the next ids", snapshot));
   if (!value.has_value()) return NextIds{};
   return DecodeNextIds(*value);
 }
 
-absl::StatusOr<Seq> Store::GetAppliedSeq() const {
+absl::StatusOr<Seq> Store::GetAppliedSeq(const ReadSnapshot* snapshot) const {
   AZ_ASSIGN_OR_RETURN(const auto value,
-                      rep_->Get(Family::kMeta, AppliedSeqKey(), "the applied position"));
+                      rep_->Get(Family::kMeta, AppliedSeqKey(), "the applied position", snapshot));
   if (!value.has_value()) return kSeqZero;
   return WithPlace("the applied position", DecodeSeq(*value));
 }
 
-absl::StatusOr<RowStoreCounters> Store::GetCounters(RowStoreId store) const {
+absl::StatusOr<RowStoreCounters> Store::GetCounters(RowStoreId store,
+                                                    const ReadSnapshot* snapshot) const {
   const std::string place = absl::StrFormat("the counters of row store %d", Raw(store));
-  AZ_ASSIGN_OR_RETURN(const auto value, rep_->Get(Family::kMeta, CountersKey(store), place));
+  AZ_ASSIGN_OR_RETURN(const auto value,
+                      rep_->Get(Family::kMeta, CountersKey(store), place, snapshot));
   if (!value.has_value()) return RowStoreCounters{};
   return WithPlace(place, DecodeCounters(*value));
 }
@@ -334,11 +448,12 @@ absl::StatusOr<std::vector<std::vector<float>>> Store::GetVectors(
 }
 
 absl::Status Store::ScanRows(RowStoreId store, RowRange range,
-                             const std::function<absl::Status(RowId, StoredRow&&)>& visit) const {
+                             const std::function<absl::Status(RowId, StoredRow&&)>& visit,
+                             const ReadSnapshot* snapshot) const {
   if (range.first >= range.end) return absl::OkStatus();
   const KeyRange keys{RowKey(store, range.first), RowKey(store, range.end)};
   return rep_->Scan(Family::kRows, keys, absl::StrFormat("the rows of row store %d", Raw(store)),
-                    [&](std::string_view key, std::string_view value) -> absl::Status {
+                    snapshot, [&](std::string_view key, std::string_view value) -> absl::Status {
                       AZ_ASSIGN_OR_RETURN(const RowId row, RowOfKey(key, kRowKeyBytes));
                       AZ_ASSIGN_OR_RETURN(StoredRow stored,
                                           WithPlace(RowPlace(store, row), DecodeRow(value)));
@@ -348,13 +463,14 @@ absl::Status Store::ScanRows(RowStoreId store, RowRange range,
 
 absl::Status Store::ScanVectors(
     RowStoreId store, FieldId field, RowRange range,
-    const std::function<absl::Status(RowId, std::span<const float>)>& visit) const {
+    const std::function<absl::Status(RowId, std::span<const float>)>& visit,
+    const ReadSnapshot* snapshot) const {
   if (range.first >= range.end) return absl::OkStatus();
   const KeyRange keys{VectorKey(store, field, range.first), VectorKey(store, field, range.end)};
   std::vector<float> vector;
   return rep_->Scan(
       Family::kVectors, keys,
-      absl::StrFormat("the vectors of row store %d, field %d", Raw(store), Raw(field)),
+      absl::StrFormat("the vectors of row store %d, field %d", Raw(store), Raw(field)), snapshot,
       [&](std::string_view key, std::string_view value) -> absl::Status {
         AZ_ASSIGN_OR_RETURN(const RowId row, RowOfKey(key, kVectorKeyBytes));
         if (absl::Status status = ToFloats(value, vector); !status.ok()) {
@@ -365,9 +481,10 @@ absl::Status Store::ScanVectors(
 }
 
 absl::Status Store::ScanRetired(RowStoreId store,
-                                const std::function<absl::Status(RowId, Seq)>& visit) const {
+                                const std::function<absl::Status(RowId, Seq)>& visit,
+                                const ReadSnapshot* snapshot) const {
   return rep_->Scan(Family::kRetired, RowStoreRange(store),
-                    absl::StrFormat("the retirements of row store %d", Raw(store)),
+                    absl::StrFormat("the retirements of row store %d", Raw(store)), snapshot,
                     [&](std::string_view key, std::string_view value) -> absl::Status {
                       AZ_ASSIGN_OR_RETURN(const RowId row, RowOfKey(key, kRowKeyBytes));
                       AZ_ASSIGN_OR_RETURN(const Seq seq,
@@ -376,7 +493,57 @@ absl::Status Store::ScanRetired(RowStoreId store,
                     });
 }
 
+absl::Status Store::ScanKeys(RowStoreId store,
+                             const std::function<absl::Status(Key&&, const KeyEntry&)>& visit,
+                             const ReadSnapshot* snapshot) const {
+  return rep_->Scan(
+      Family::kKeys, RowStoreRange(store), absl::StrFormat("the keys of row store %d", Raw(store)),
+      snapshot, [&](std::string_view key, std::string_view value) -> absl::Status {
+        AZ_ASSIGN_OR_RETURN(Key parsed, ParseKeyKey(key));
+        AZ_ASSIGN_OR_RETURN(const KeyEntry entry,
+                            WithPlace(KeyPlace(store, parsed), DecodeKeyEntry(value)));
+        return visit(std::move(parsed), entry);
+      });
+}
+
+absl::StatusOr<std::vector<RowStoreId>> Store::ListRowStores(const ReadSnapshot* snapshot) const {
+  std::set<RowStoreId> stores;
+  for (const Family family : {Family::kRows, Family::kVectors, Family::kKeys, Family::kRetired}) {
+    AZ_RETURN_IF_ERROR(rep_->ListRowStores(family, snapshot, stores));
+  }
+  AZ_RETURN_IF_ERROR(rep_->Scan(Family::kMeta, AllCountersRange(), "the counters", snapshot,
+                                [&](std::string_view key, std::string_view) -> absl::Status {
+                                  AZ_ASSIGN_OR_RETURN(const RowStoreId store,
+                                                      ParseCountersKey(key));
+                                  stores.insert(store);
+                                  return absl::OkStatus();
+                                }));
+  return std::vector<RowStoreId>(stores.begin(), stores.end());
+}
+
+absl::StatusOr<std::vector<absl::Status>> Store::CheckTables(const CancelToken& cancel) const {
+  std::vector<absl::Status> bad;
+  for (rocksdb::ColumnFamilyHandle* handle : rep_->handles) {
+    rocksdb::ColumnFamilyMetaData family;
+    rep_->db->GetColumnFamilyMetaData(handle, &family);
+    const rocksdb::Options options = rep_->db->GetOptions(handle);
+    for (const rocksdb::LevelMetaData& level : family.levels) {
+      for (const rocksdb::SstFileMetaData& file : level.files) {
+        AZ_RETURN_IF_ERROR(cancel.Check());
+        const std::string path = file.directory + "/" + file.relative_filename;
+        const rocksdb::Status status = rocksdb::VerifySstFileChecksum(
+            options, rocksdb::EnvOptions(options), MakeScanOptions(), path);
+        // Merged away meanwhile; then its blocks were read and compared by the merge.
+        if (status.ok() || rep_->env->FileExists(path).IsNotFound()) continue;
+        bad.push_back(FromRocks(absl::StrFormat("verify %s", path), status));
+      }
+    }
+  }
+  return bad;
+}
+
 absl::Status Store::Close() {
+  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   const rocksdb::Status flushed = rep_->db->Flush(rocksdb::FlushOptions(), rep_->handles);
   const rocksdb::Status released = rep_->Release();
   AZ_RETURN_IF_ERROR(FromRocksWrite("flush before closing", flushed));

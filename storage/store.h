@@ -5,11 +5,14 @@
 // with its reason. Key layouts: docs/FORMATS.md, "RocksDB".
 //
 // Ownership: the Store owns the database; a CommitBatch is the caller's.
-// Thread safety: reads from any number of threads. Commit is called by one thread at a time.
-// Errors: DataLoss (checksum, or bytes that do not decode; names the row store and row),
-// ResourceExhausted (disk full), Unavailable (other errors of writing: the outcome is unknown).
+// Thread safety: reads, SyncLog and CheckTables from any number of threads. Commit is called by one
+// thread at a time.
+// Errors: DataLoss (checksum, a block that cannot be read, or bytes that do not decode; names the
+// row store and row), ResourceExhausted (disk full), Unavailable (other errors of writing: the
+// outcome is unknown).
 #pragma once
 
+#include "base/deadline.h"
 #include "base/ids.h"
 #include "base/value.h"
 #include "storage/file.h"
@@ -71,6 +74,22 @@ class CommitBatch final {
   std::unique_ptr<Rep> rep_;
 };
 
+// Hears of what happens below the calls. Each function may be called by any thread, also while a
+// call of the Store runs; it must not call the Store.
+class StoreListener {
+ public:
+  virtual ~StoreListener() = default;
+  // A new log begins. Everything that Commit had written before is synced; what a Commit that runs
+  // now writes is not.
+  virtual void OnLogRotated() {}
+  // A write or a sync failed, in a call or in the background: what is in memory and what is on disk
+  // may differ from now on. ResourceExhausted: the disk is full; RocksDB goes on by itself once it
+  // is not. All else is for good.
+  virtual void OnWriteError(const absl::Status& /*status*/) {}
+  // A table file is damaged, found by a merge in the background. It stays as it is.
+  virtual void OnDamage(const absl::Status& /*status*/) {}
+};
+
 struct StoreOptions {
   uint64_t block_cache_bytes = uint64_t{256} << 20;
   uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable; four of them in all.
@@ -79,6 +98,14 @@ struct StoreOptions {
   bool merges_tables = true;
   // Where the database lies; Files::Posix() if null. Outlives the Store.
   Files* files = nullptr;
+  // Outlives the Store.
+  StoreListener* listener = nullptr;
+  // Opens a log that is damaged in its middle up to the damage, and so loses what comes after it.
+  // Else such a log is refused (DataLoss).
+  bool accept_log_damage = false;
+  // Nothing on disk is changed; the database must be there. Commit, SyncLog and Close are refused
+  // (FailedPrecondition).
+  bool read_only = false;
 
   // The bound of block cache and memtables together.
   uint64_t memory_bytes() const { return block_cache_bytes + 4 * write_buffer_bytes; }
@@ -112,20 +139,32 @@ class Store final {
   // disk. After Unavailable the batch may or may not be there when the store is opened again.
   absl::Status Commit(CommitBatch& batch, bool sync);
 
-  // What the catalog has; read once at start.
-  absl::StatusOr<std::vector<CollectionEntry>> ListCollections() const;
-  absl::StatusOr<std::vector<SegmentEntry>> ListSegments() const;
-  absl::StatusOr<std::vector<RequestEntry>> ListRequests() const;  // In order of id.
-  absl::StatusOr<NextIds> GetNextIds() const;                      // Defaults for a new store.
-  absl::StatusOr<Seq> GetAppliedSeq() const;                       // Zero for a new store.
-  absl::StatusOr<RowStoreCounters> GetCounters(RowStoreId store) const;  // Zeros if never written.
+  // Everything that was committed before the call is on disk when it returns OK. Errors as Commit.
+  absl::Status SyncLog();
+
+  // Every read sees the newest state, or that of `snapshot` if it is given.
+
+  // What the catalog has.
+  absl::StatusOr<std::vector<CollectionEntry>> ListCollections(
+      const ReadSnapshot* snapshot = nullptr) const;
+  absl::StatusOr<std::vector<SegmentEntry>> ListSegments(
+      const ReadSnapshot* snapshot = nullptr) const;
+  // In order of id.
+  absl::StatusOr<std::vector<RequestEntry>> ListRequests(
+      const ReadSnapshot* snapshot = nullptr) const;
+  // Defaults for a new store.
+  absl::StatusOr<NextIds> GetNextIds(const ReadSnapshot* snapshot = nullptr) const;
+  // Zero for a new store.
+  absl::StatusOr<Seq> GetAppliedSeq(const ReadSnapshot* snapshot = nullptr) const;
+  // Zeros if never written.
+  absl::StatusOr<RowStoreCounters> GetCounters(RowStoreId store,
+                                               const ReadSnapshot* snapshot = nullptr) const;
 
   // The store as it is now. Costs about a microsecond; keeps old versions from being compacted away
   // while it lives.
   std::unique_ptr<ReadSnapshot> TakeSnapshot() const;
 
-  // The three batched reads see the newest state, or that of `snapshot` if it is given.
-  // Entry i is that of keys[i], nullopt if there is none.
+  // Batched reads. Entry i is that of keys[i], nullopt if there is none.
   absl::StatusOr<std::vector<std::optional<KeyEntry>>> LookUpKeys(
       RowStoreId store, std::span<const Key> keys, const ReadSnapshot* snapshot = nullptr) const;
   // Entry i is rows[i]; nullopt if it is not there.
@@ -136,15 +175,26 @@ class Store final {
       RowStoreId store, FieldId field, std::span<const RowId> rows,
       const ReadSnapshot* snapshot = nullptr) const;
 
-  // Visit in order of row id all entries in `range`; a visitor's error ends the scan and is
-  // returned. Consistent as of the call. Views are valid during the visit.
+  // Visit in order of row id (of key) all entries in `range` (all); a visitor's error ends the scan
+  // and is returned. Consistent as of the call. Views are valid during the visit.
   absl::Status ScanRows(RowStoreId store, RowRange range,
-                        const std::function<absl::Status(RowId, StoredRow&&)>& visit) const;
-  absl::Status ScanVectors(
-      RowStoreId store, FieldId field, RowRange range,
-      const std::function<absl::Status(RowId, std::span<const float>)>& visit) const;
-  absl::Status ScanRetired(RowStoreId store,
-                           const std::function<absl::Status(RowId, Seq)>& visit) const;
+                        const std::function<absl::Status(RowId, StoredRow&&)>& visit,
+                        const ReadSnapshot* snapshot = nullptr) const;
+  absl::Status ScanVectors(RowStoreId store, FieldId field, RowRange range,
+                           const std::function<absl::Status(RowId, std::span<const float>)>& visit,
+                           const ReadSnapshot* snapshot = nullptr) const;
+  absl::Status ScanRetired(RowStoreId store, const std::function<absl::Status(RowId, Seq)>& visit,
+                           const ReadSnapshot* snapshot = nullptr) const;
+  absl::Status ScanKeys(RowStoreId store,
+                        const std::function<absl::Status(Key&&, const KeyEntry&)>& visit,
+                        const ReadSnapshot* snapshot = nullptr) const;
+
+  // Row stores that have rows, vectors, keys, retirements or counters; ascending. In O(row stores).
+  absl::StatusOr<std::vector<RowStoreId>> ListRowStores(
+      const ReadSnapshot* snapshot = nullptr) const;
+  // Reads every block of every table file and compares its checksum; an entry for each file that is
+  // bad. O(bytes). Cancelled and DeadlineExceeded between two files.
+  absl::StatusOr<std::vector<absl::Status>> CheckTables(const CancelToken& cancel) const;
 
   // Flushes memtables and closes; no use after it. The destructor closes without the flush.
   absl::Status Close();

@@ -92,6 +92,7 @@ struct WriteResult {
   uint64_t missing = 0;   // Of an update that skips keys without a record.
   uint32_t commits = 1;   // More than one only for a delete by filter of very many rows.
   bool repeated = false;  // A request_id was seen before: this is the reply of that time.
+  bool synced = true;     // The log is on disk; else it will be within a second.
   Seq as_of{};  // The sequence number of this batch; if nothing changed, that of the last one seen.
 };
 

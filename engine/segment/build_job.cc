@@ -133,7 +133,7 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
                           .graph_rows_min = core.options.graph_rows_min,
                           .id = id,
                           .row_store = collection->row_store,
-                          .incarnation = core.dir.incarnation(),
+                          .incarnation = core.dir.instance(),
                           .path = core.dir.segment_path(id),
                           .files = core.files()};
   const index::ParallelFor parallel = [&core](size_t count,
@@ -144,7 +144,7 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   std::vector<std::shared_ptr<Segment>> replacements;
   if (output.entry.has_value()) {
     absl::StatusOr<std::shared_ptr<SealedSegment>> sealed = SealedSegment::Open(
-        input.path, collection->schema, *output.entry, core.dir.incarnation(), core.files());
+        input.path, collection->schema, *output.entry, core.dir.instance(), core.files());
     if (!sealed.ok()) {
       static_cast<void>(storage::RemoveFile(input.path, core.files()));
       return sealed.status();
@@ -154,6 +154,9 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   ReplaceCommit publish(core, collection, std::move(inputs), std::move(replacements),
                         std::move(output));
   const absl::Status status = publish.Publish();
+  if (status.ok()) {
+    for (const auto& made : publish.replacements()) core.scrubber.Add(collection, made);
+  }
   // Not published for certain unless the outcome is unknown: then a start decides by the catalog.
   if (!status.ok() && status.code() != absl::StatusCode::kUnavailable &&
       !publish.replacements().empty()) {
@@ -164,16 +167,26 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
 
 // True if something was built: there may be more.
 bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
+  if (!core.durability->CheckWritable().ok()) return false;
+  if (!core.disk->BuildsAllowed()) {
+    MutexLock lock(collection->build_mu);
+    collection->index_error = "the disk is nearly full: builds wait until there is room";
+    return false;
+  }
   std::vector<std::shared_ptr<Segment>> inputs = ChooseWork(core, *collection).inputs;
   if (inputs.empty() || core.closing.load() || collection->dropped.load()) return false;
   const absl::Status status = BuildAndPublish(core, collection, inputs);
   if (core.closing.load() || collection->dropped.load()) return false;
-  if (status.code() == absl::StatusCode::kDataLoss) {
-    // A file went bad after its check at the start: its rows are read again and built then.
+  if (absl::IsDataLoss(status)) {
+    // A file went bad after its check: its rows are read again and built then.
     for (const auto& input : inputs) {
-      if (input->state() == SegmentState::kSealed) VerifyOrRepair(core, collection, input);
+      if (input->state() != SegmentState::kSealed) continue;
+      if (!VerifyOrRepair(core, collection, input, CancelToken()).ok()) break;
     }
   }
+  // A segment file can be made again, but a disk that fails to write it will fail the log as well.
+  if (absl::IsUnavailable(status) || absl::IsPermissionDenied(status))
+    core.durability->Fail(status);
   MutexLock lock(collection->build_mu);
   collection->index_error = status.ok() ? "" : std::string(status.message());
   if (!status.ok()) {

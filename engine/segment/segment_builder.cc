@@ -221,6 +221,7 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
     options.m = def.index.m;
     options.ef_construction = def.index.ef_construction;
     options.seed = Raw(input.id);
+    AZ_FAILPOINT(kSegmentBeforeGraph);
     AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
                         MakeGraph(options, slot, rows, field, parallel, cancel, output));
     order = index::BreadthFirstOrder(graph);

@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "base/failpoint.h"
-#include "base/logging.h"
 #include "base/status.h"
 
 #include <algorithm>
@@ -16,8 +15,8 @@ constexpr size_t kGroupBytesMax = size_t{16} << 20;
 // Less than a sync of a fast disk takes.
 constexpr std::chrono::microseconds kGatherMax{100};
 
-absl::Status SyncedCommit(storage::Store& store, storage::CommitBatch& batch) {
-  AZ_RETURN_IF_ERROR(store.Commit(batch, /*sync=*/true));
+absl::Status Write(storage::Store& store, storage::CommitBatch& batch, bool sync) {
+  AZ_RETURN_IF_ERROR(store.Commit(batch, sync));
   AZ_FAILPOINT(kCommitAfterLog);
   return absl::OkStatus();
 }
@@ -101,6 +100,7 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   storage::CommitBatch batch;
   GroupOverlay overlay;
   bool any_change = false;
+  bool sync = false;
   for (Waiter* waiter : group) {
     ResolveContext context{store_, overlay, batch, Seq{last_seq_ + 1}, waiter == group.back()};
     const absl::StatusOr<bool> changes = waiter->commit->Resolve(context);
@@ -109,18 +109,21 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
     } else if (*changes) {
       waiter->seq = Seq{++last_seq_};
       any_change = true;
+      sync = sync || !waiter->commit->relaxed();
     }
   }
   if (any_change) {
     batch.PutAppliedSeq(Seq{last_seq_});
-    if (const absl::Status status = AppendToLog(batch); !status.ok()) {
+    if (const absl::Status status = AppendToLog(batch, sync); !status.ok()) {
       // Also those that were refused: perhaps because of a commit of this very group.
       for (Waiter* waiter : group) waiter->status = status;
       return;
     }
   }
   for (Waiter* waiter : group) {
-    if (waiter->status.ok()) waiter->commit->Apply(waiter->seq);
+    if (!waiter->status.ok()) continue;
+    waiter->commit->synced_ = sync || !any_change;
+    waiter->commit->Apply(waiter->seq);
   }
   AZ_FAILPOINT_VISIT(kCommitBeforePublish);
   if (any_change) views_.Publish(Seq{last_seq_}, store_.TakeSnapshot());
@@ -132,16 +135,21 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   views_.Collect();
 }
 
-absl::Status CommitQueue::AppendToLog(storage::CommitBatch& batch) {
-  if (read_only()) {
-    return absl::FailedPreconditionError(
-        "the store is read-only since a write to its log failed; restart the server");
-  }
+absl::Status CommitQueue::AppendToLog(storage::CommitBatch& batch, bool sync) {
+  AZ_RETURN_IF_ERROR(durability_.CheckWritable());
   AZ_FAILPOINT(kCommitBeforeLog);
-  const absl::Status status = SyncedCommit(store_, batch);
-  if (status.ok() || status.code() == absl::StatusCode::kResourceExhausted) return status;
-  read_only_.store(true, std::memory_order_release);
-  LogError("the write-ahead log failed; the store is read-only: %s", std::string(status.message()));
+  const absl::Status status = Write(store_, batch, sync);
+  if (status.ok()) {
+    durability_.NoteCommitted(Seq{last_seq_}, sync, clock_.SteadyMillis());
+    return status;
+  }
+  durability_.Fail(status);
+  if (status.code() == absl::StatusCode::kResourceExhausted) {
+    return ResourceExhausted(
+        "the disk is full; outcome: unknown, an upsert is safe to repeat; writes go on by "
+        "themselves once there is room: %s",
+        std::string(status.message()));
+  }
   return absl::UnavailableError(
       absl::StrCat("the write-ahead log failed; outcome: unknown, an upsert is safe to repeat: ",
                    status.message()));

@@ -9,11 +9,13 @@
 // Thread safety: Run from any number of threads.
 #pragma once
 
+#include "base/clock.h"
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "base/strings.h"
 #include "base/value.h"
+#include "engine/durability.h"
 #include "engine/views.h"
 #include "storage/store.h"
 
@@ -61,6 +63,8 @@ class Commit {
   virtual ~Commit() = default;
   // True if it must be a group of its own (changes of the catalog).
   virtual bool alone() const { return false; }
+  // True if it may be acknowledged before the log is synced.
+  virtual bool relaxed() const { return false; }
   // About what it adds to the log, for the cap of a group.
   virtual size_t byte_size() const { return 0; }
   // Step 3, by the leader. Decides against store and overlay, then adds to batch and overlay. On an
@@ -70,19 +74,32 @@ class Commit {
   virtual void Apply(Seq seq) = 0;
   // By the leader, once readers can see the group.
   virtual void AfterPublish() {}
+
+  // Once it ran: whether the log was synced after it.
+  bool synced() const { return synced_; }
+
+ private:
+  friend class CommitQueue;
+  bool synced_ = true;
 };
 
 class CommitQueue final {
  public:
-  // `last` is the last number that was given out before.
-  CommitQueue(storage::Store& store, ViewRegistry& views, Seq last)
-      : store_(store), views_(views), last_seq_(Raw(last)) {}
+  // `last` is the last number that was given out before. All outlive it.
+  CommitQueue(storage::Store& store, ViewRegistry& views, Durability& durability,
+              const Clock& clock, Seq last)
+      : store_(store),
+        views_(views),
+        durability_(durability),
+        clock_(clock),
+        last_seq_(Raw(last)) {}
 
-  // Takes `commit` through the steps; returns when it is synced and published, with its sequence
-  // number (that of the newest commit if it changed nothing). Errors: those of Resolve;
-  // DeadlineExceeded if the deadline passed before its turn (not applied); Unavailable if the log
-  // could not be written (outcome unknown; the store is read-only from then on), ResourceExhausted
-  // if the disk is full; FailedPrecondition when the store is read-only.
+  // Takes `commit` through the steps; returns when it is published, and synced unless it and all of
+  // its group are relaxed, with its sequence number (that of the newest commit if it changed
+  // nothing). Errors: those of Resolve; DeadlineExceeded if the deadline passed before its turn
+  // (not applied); Unavailable if the log could not be written (outcome unknown; the store is
+  // read-only from then on), ResourceExhausted if the disk is full (outcome unknown); those of
+  // Durability::CheckWritable when the store is read-only (not applied).
   absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
 
   // Commits that wait or run.
@@ -90,7 +107,6 @@ class CommitQueue final {
     MutexLock lock(mu_);
     return waiters_.size();
   }
-  bool read_only() const { return read_only_.load(std::memory_order_acquire); }
 
  private:
   struct Waiter {
@@ -111,18 +127,19 @@ class CommitQueue final {
   // a start recovers, while a half-applied group would not.
   void Lead(const std::vector<Waiter*>& group) noexcept;
   // Step 4.
-  absl::Status AppendToLog(storage::CommitBatch& batch);
+  absl::Status AppendToLog(storage::CommitBatch& batch, bool sync);
 
   storage::Store& store_;
   ViewRegistry& views_;
+  Durability& durability_;
+  const Clock& clock_;
   mutable Mutex mu_;
   std::deque<Waiter*> waiters_ AZ_GUARDED_BY(mu_);
   bool leading_ AZ_GUARDED_BY(mu_) = false;
   // Commits that were in the queue when the last group ended, its own included: so many writers are
   // about, and those of the group are likely to come again at once.
   size_t expected_ AZ_GUARDED_BY(mu_) = 0;
-  CondVar gathered_;  // As many wait as are expected.
-  std::atomic<bool> read_only_{false};
+  CondVar gathered_;   // As many wait as are expected.
   uint64_t last_seq_;  // The last number given out. Touched by the leader only.
 };
 

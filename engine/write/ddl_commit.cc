@@ -61,6 +61,7 @@ absl::StatusOr<bool> CreateCommit::Resolve(ResolveContext& context) {
 
 void CreateCommit::Apply(Seq seq) {
   if (!created_) return;
+  AZ_FAILPOINT_VISIT(kCreateAfterCatalog);
   CollectionMap next = core_.collections();
   next[name_] = std::make_shared<Collection>(entry_.id, name_, entry_.row_store, schema_,
                                              entry_.created_unix_us, seq);

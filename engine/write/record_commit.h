@@ -18,6 +18,7 @@ namespace azimuth::engine {
 
 class RecordCommit : public Commit {
  public:
+  bool relaxed() const final { return options_.relaxed; }
   absl::StatusOr<bool> Resolve(ResolveContext& context) final;
   void Apply(Seq seq) final;
 

@@ -37,6 +37,33 @@ void ToWire(const engine::MemoryInfo& memory, pb::MemoryUse& out) {
   out.set_scratch_bytes(memory.scratch_bytes);
 }
 
+pb::StoreState ToWire(engine::StoreState state) {
+  switch (state) {
+    case engine::StoreState::kWritable:
+      return pb::STORE_STATE_WRITABLE;
+    case engine::StoreState::kDiskLow:
+      return pb::STORE_STATE_DISK_LOW;
+    case engine::StoreState::kFailed:
+      return pb::STORE_STATE_FAILED;
+    case engine::StoreState::kDataLoss:
+      return pb::STORE_STATE_DATA_LOSS;
+  }
+  return pb::STORE_STATE_UNSPECIFIED;
+}
+
+void ToWire(const engine::StoreInfo& store, pb::StoreHealth& out) {
+  out.set_state(ToWire(store.state));
+  out.set_reason(store.reason);
+  out.set_synced_seq(Raw(store.synced));
+  out.set_watermark_seq(Raw(store.watermark));
+  out.set_disk_capacity_bytes(store.disk_capacity_bytes);
+  out.set_disk_free_bytes(store.disk_free_bytes);
+  out.set_disk_floor_bytes(store.disk_floor_bytes);
+  out.set_ballast_bytes(store.ballast_bytes);
+  out.set_damaged_rows(store.damaged_rows);
+  out.set_segments_set_aside(store.segments_set_aside);
+}
+
 class AdminServiceImpl final : public pb::AdminService::Service {
  public:
   AdminServiceImpl(const engine::Database& database, const ConfiguredLimits& limits)
@@ -49,6 +76,7 @@ class AdminServiceImpl final : public pb::AdminService::Service {
       reply->set_version(std::string(Version()));
       ToWire(limits_, *reply->mutable_limits());
       ToWire(info.memory, *reply->mutable_memory());
+      ToWire(info.store, *reply->mutable_store());
       reply->set_unindexed_rows(info.unindexed_rows);
       reply->set_incarnation(info.incarnation);
       reply->set_as_of(Raw(info.as_of));

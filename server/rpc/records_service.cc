@@ -43,10 +43,15 @@ absl::StatusOr<engine::WriteOptions> WriteOptionsOf(std::string_view rpc, const 
   if constexpr (requires { request.has_if_version(); }) {
     if (request.has_if_version()) options.if_version = Seq{request.if_version()};
   }
+  options.relaxed = request.durability() == pb::DURABILITY_RELAXED;
   if (request.request_id().empty()) return options;
   options.request_id = request.request_id();
   AZ_ASSIGN_OR_RETURN(options.request_digest, RequestDigest(rpc, request));
   return options;
+}
+
+pb::Durability DurabilityOf(const engine::WriteResult& result) {
+  return result.synced ? pb::DURABILITY_SYNCED : pb::DURABILITY_RELAXED;
 }
 
 template <typename Request>
@@ -77,6 +82,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_inserted(result.inserted);
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
+      reply->set_durability(DurabilityOf(result));
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -95,6 +101,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_replaced(result.replaced);
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
+      reply->set_durability(DurabilityOf(result));
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -115,6 +122,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_missing(result.missing);
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
+      reply->set_durability(DurabilityOf(result));
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -129,6 +137,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_commits(result.commits);
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
+      reply->set_durability(DurabilityOf(result));
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);

@@ -16,11 +16,10 @@ absl::Status CheckDurability(pb::Durability durability) {
   switch (durability) {
     case pb::DURABILITY_UNSPECIFIED:
     case pb::DURABILITY_SYNCED:
-      return absl::OkStatus();
     case pb::DURABILITY_RELAXED:
-      return Refuse(true, "durability: relaxed", "leave it unset: writes are synced");
+      return absl::OkStatus();
     default:
-      return UnknownEnum("durability", durability, "synced");
+      return UnknownEnum("durability", durability, "synced or relaxed");
   }
 }
 

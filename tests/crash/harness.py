@@ -10,41 +10,34 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
-
-import numpy as np
+from typing import Callable
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
-from azimuth_db import AzimuthError, Client, Collection, Record
+from azimuth_db import AzimuthError, Client, Collection
+from checks import Checked, check_collection, lost, recall
 from collection_maker import CollectionMaker, Temporary
-from oracle import Key, Observed, Span, Violation, now_us
+from oracle import Violation, now_us
 from reader import Reader
+from scenes import AT_STOP, VISITS, set_scene
 from server_process import TINY_SEGMENTS, ServerProcess, has_failpoints
-from workload import GROUPS, THREADS_PER_COLLECTION, Target, Writer, stored_of
+from verify import has_verify, verify
+from workload import ENDS_AFTER_US, THREADS_PER_COLLECTION, Target, Writer
 from writes import repeat
 
 ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = (*TINY_SEGMENTS, "--write-buffer-mb", "1", "--log-level", "warning")
 LOAD_S = (0.05, 1.0)
 RECOVERY_KILL_S = (0.0, 0.3)
 FAILPOINT_LOAD_S = 3.0
 JOIN_S = 60.0
 CALL_TIMEOUT_S = 30.0
-SEARCH_SAMPLE = 200
-GRAPH_SHARE_MIN = 0.95
-LIST_LIMIT = 16384
+# Kills in one round of kills of a recovery.
+RECOVERY_KILLS = 10
+RECALL_QUERIES = 200
+RECALL_CHANGE_MAX = 0.001
 # A failpoint that was armed so often and never reached is one that the load does not come by.
 ATTEMPTS_MAX = 3
-# Kills happen at one of so many first visits; 3 for all others.
-VISITS = {
-    "commit": 60,
-    "delete.after_choose": 5,
-    "read": 40,
-    "recover.after_open": 1,
-    "recover.mid_rows": 100,
-    "sweep.after_choose": 2,
-    "truncate.after_catalog": 2,
-}
 
 
 def failpoint_names() -> list[str]:
@@ -54,10 +47,10 @@ def failpoint_names() -> list[str]:
 
 
 @dataclass
-class Summary:
+class Summary(Checked):
     """What a run did, for its closing line."""
 
-    seed: int
+    seed: int = 0
     rounds: int = 0
     kills_under_load: int = 0
     kills_in_recovery: int = 0
@@ -72,9 +65,9 @@ class Summary:
     truncations: int = 0
     reads: int = 0
     collections_made: int = 0
-    records_checked: int = 0
-    graph_found: int = 0
-    graph_asked: int = 0
+    verified: int = 0
+    recall_measured: int = 0
+    recall_change_max: float = 0.0
     seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
 
@@ -84,18 +77,31 @@ class Harness:
 
     def __init__(self, folder: Path, seed: int, binary: str | None = None) -> None:
         """Starts a server on a new data directory and makes the collections."""
-        self.summary = Summary(seed)
-        self.server = ServerProcess(folder, *TINY_SEGMENTS, "--log-level", "warning", binary=binary)
+        self.summary = Summary(seed=seed)
+        self.server = ServerProcess(folder, *OPTIONS, binary=binary)
+        self._prepare()
         self._random = random.Random(seed)
         self.targets = [Target("numbers", "l2", "int64"), Target("words", "cosine", "string")]
         self.temporary = Temporary()
-        self._failpoints = failpoint_names() if has_failpoints(self.server.binary) else []
-        self._attempts: dict[str, int] = {}
-        self._next_failpoint = 0
-        self.server.start()
+        self.failpoints = failpoint_names() if has_failpoints(self.server.binary) else []
+        self._attempts = dict.fromkeys(self.failpoints, 0)
+        self._start_s = RECOVERY_KILL_S[1]
+        self.server.start(self._environment())
         with self._client() as db:
             for target in self.targets:
                 target.create(db)
+
+    # What kinds of rounds do their own way.
+
+    def _prepare(self) -> None:
+        """Comes before the first start."""
+
+    def _environment(self) -> dict[str, str]:
+        """Is asked before every start."""
+        return {}
+
+    def _died(self) -> None:
+        """Comes after every death of the server, before the next start."""
 
     def close(self) -> None:
         """Ends the server."""
@@ -106,24 +112,42 @@ class Harness:
         return Client(self.server.address, timeout=CALL_TIMEOUT_S, retries=0)
 
     def round(self) -> list[Violation]:
-        """Runs one round; returns what was wrong."""
+        """Runs one round of load and death; returns what was wrong."""
+        return self._round(self._load_and_die)
+
+    def recovery_round(self) -> list[Violation]:
+        """Runs one round of a kill under load and kills of the recoveries after it."""
+        return self._round(self._kill_recoveries)
+
+    def _round(self, ways: Callable[[], list[Violation]]) -> list[Violation]:
         began = time.monotonic()
         self.summary.rounds += 1
-        with_failpoint = bool(self._failpoints) and self.summary.rounds % 3 != 0
-        violations = self._failpoint_round() if with_failpoint else self._kill_round()
-        if self._random.random() < 0.25:
-            self._kill_in_recovery()
-        if not violations:
-            try:
-                self.server.start()
+        violations: list[Violation] = []
+        try:
+            violations = ways() or self._verify()
+            if not violations:
+                self.server.start(self._environment())
                 violations = self.check_everything()
-            except (AssertionError, AzimuthError) as error:
-                violations = [Violation("unusable", "", None, "a server that works", repr(error))]
+        except (AssertionError, AzimuthError) as error:
+            violations = [Violation("unusable", "", None, "a server that works", repr(error))]
         self.summary.violations += [
             f"seed {self.summary.seed}, round {self.summary.rounds}: {v}" for v in violations
         ]
         self.summary.seconds += time.monotonic() - began
         return violations
+
+    def _load_and_die(self) -> list[Violation]:
+        with_failpoint = bool(self.failpoints) and self.summary.rounds % 3 != 0
+        violations = self._failpoint_round() if with_failpoint else self._kill_round()
+        if not violations and self._random.random() < 0.25:
+            self._kill_in_recovery(RECOVERY_KILL_S[1])
+        return violations
+
+    def _verify(self) -> list[Violation]:
+        """Has the directory looked at as the death left it."""
+        wrong = verify(self.server.binary, self.server.data_dir)
+        self.summary.verified += has_verify(self.server.binary)
+        return [Violation("verify", "", None, "a sound directory", text) for text in wrong]
 
     # Ways to die. Each ends with no server running.
 
@@ -133,36 +157,91 @@ class Harness:
         return violations
 
     def _failpoint_round(self) -> list[Violation]:
-        name = self._failpoints[self._next_failpoint % len(self._failpoints)]
-        self._next_failpoint += 1
+        name = self._choose_failpoint()
         visit = self._random.randint(1, VISITS.get(name, VISITS.get(name.split(".")[0], 3)))
-        self._attempts[name] = self._attempts.get(name, 0) + 1
-        self.server.kill()
-        self.server.launch({"AZIMUTH_FAILPOINTS": f"{name}=kill@{visit}"})
-        violations: list[Violation] = []
+        self._attempts[name] += 1
+        self._kill()
+        set_scene(name, self.server.data_dir, self._random)
+        armed = {**self._environment(), "AZIMUTH_FAILPOINTS": f"{name}=kill@{visit}"}
+        self.server.launch(armed)
         if self.server.wait_ready():
             violations = self._load(FAILPOINT_LOAD_S, expect_death=True, failpoint=name)
         else:
-            violations = self._died(name)
+            violations = self._died_at(name)
         hit = self.summary.failpoints_hit
         self.summary.failpoints_missed = [
             n for n, times in self._attempts.items() if times >= ATTEMPTS_MAX and n not in hit
         ]
         return violations
 
-    def _died(self, failpoint: str) -> list[Violation]:
+    def _choose_failpoint(self) -> str:
+        """Returns the one that was hit least; of those, the one that was armed least."""
+        hit = self.summary.failpoints_hit
+        return min(self.failpoints, key=lambda name: (hit.get(name, 0), self._attempts[name]))
+
+    def least_hit(self) -> int:
+        """Returns how often every failpoint was hit at least."""
+        hit = self.summary.failpoints_hit
+        return min((hit.get(name, 0) for name in self.failpoints), default=0)
+
+    def _kill(self) -> None:
+        self.server.kill()
+        self._died()
+
+    def _died_at(self, failpoint: str) -> list[Violation]:
         code = self.server.wait()
+        self._died()
         if code == -signal.SIGKILL:
             hit = self.summary.failpoints_hit
             hit[failpoint] = hit.get(failpoint, 0) + 1
             return []
         return [Violation("death", "", None, f"SIGKILL at {failpoint}", f"exit code {code}")]
 
-    def _kill_in_recovery(self) -> None:
-        self.server.launch()
-        threading.Event().wait(self._random.uniform(*RECOVERY_KILL_S))
-        self.server.kill()
+    def _kill_recoveries(self) -> list[Violation]:
+        violations = self._load(self._random.uniform(0.05, 0.3), expect_death=False)
+        self.summary.kills_under_load += 1
+        for _ in range(RECOVERY_KILLS if not violations else 0):
+            # Half of them within the time that a recovery takes, nearly always.
+            self._kill_in_recovery(self._random.choice([RECOVERY_KILL_S[1], self._start_s]))
+        return violations
+
+    def _kill_in_recovery(self, within_s: float) -> None:
+        self.server.launch(self._environment())
+        threading.Event().wait(self._random.uniform(RECOVERY_KILL_S[0], within_s))
+        self._kill()
         self.summary.kills_in_recovery += 1
+
+    def measure_recall(self) -> list[Violation]:
+        """Asks the same of every collection at rest before and after a kill."""
+        try:
+            before = self._recalls()
+            self._kill()
+            began = time.monotonic()
+            self.server.start(self._environment())
+            self._start_s = min(time.monotonic() - began, RECOVERY_KILL_S[1])
+            after = self._recalls()
+        except (AssertionError, AzimuthError) as error:
+            return [Violation("unusable", "", None, "a server that works", repr(error))]
+        violations = []
+        for name, value in before.items():
+            change = abs(after[name] - value)
+            self.summary.recall_measured += 1
+            self.summary.recall_change_max = max(self.summary.recall_change_max, change)
+            if change > RECALL_CHANGE_MAX:
+                said = f"{after[name]:.4f}"
+                violations.append(Violation("recall", name, None, f"{value:.4f}", said))
+        return violations
+
+    def _recalls(self) -> dict[str, float]:
+        """Waits until nothing changes by itself and asks."""
+        # What is to end has ended.
+        threading.Event().wait(ENDS_AFTER_US[1] / 1e6 + 0.2)
+        with self._client() as db:
+            names = [target.name for target in self.targets]
+            for name in names:
+                db.collection(name).wait_indexed(CALL_TIMEOUT_S)
+            values = {n: recall(db.collection(n), RECALL_QUERIES, self.summary.seed) for n in names}
+        return {name: value for name, value in values.items() if value is not None}
 
     def _load(self, seconds: float, expect_death: bool, failpoint: str = "") -> list[Violation]:
         """Runs the clients for so long, kills the server under them, and joins them."""
@@ -180,17 +259,22 @@ class Harness:
         threads = [threading.Thread(target=run, args=[db]) for run, db in zip(runs, clients)]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + seconds
+        # A place that is only passed at a stop needs no long wait.
+        deadline = time.monotonic() + (LOAD_S[1] if failpoint.startswith(AT_STOP) else seconds)
         while self.server.exit_code() is None and time.monotonic() < deadline:
             threading.Event().wait(min(0.01, max(deadline - time.monotonic(), 0)))
         code = self.server.exit_code()
         violations: list[Violation] = []
-        if code is None:
-            self.server.kill()
+        if code is None and failpoint.startswith(AT_STOP):
+            self.server.terminate()
+            violations += self._died_at(failpoint)
+        elif code is None:
+            self._kill()
         elif expect_death:
-            violations += self._died(failpoint)
+            violations += self._died_at(failpoint)
         else:
             self.server.wait()
+            self._died()
             violations.append(Violation("death", "", None, "a running server", f"exit code {code}"))
         stop.set()
         for thread in threads:
@@ -219,12 +303,13 @@ class Harness:
             targets = [*self.targets, self.temporary] if self.temporary.exists else self.targets
             for target in targets:
                 if target.name not in listed:
-                    violations.append(
-                        Violation("lost", target.name, None, "a collection", "nothing")
-                    )
+                    violations.append(lost(target))
                     continue
                 items = db.collection(target.name)
-                violations += self._check(items, target, listed[target.name], began)
+                stored = listed[target.name]
+                violations += check_collection(
+                    items, target, stored, began, self._random, self.summary
+                )
                 if not violations:
                     violations += self._repeat(items, target)
             for target in self.targets if not violations else ():
@@ -260,64 +345,3 @@ class Harness:
         said = {True: "a collection", False: "nothing"}
         kind = "lost" if expected else "returned"
         return [Violation(kind, self.temporary.name, None, said[expected], said[there])]
-
-    def _check(
-        self, items: Collection, target: Target, listed_rows: int, began: int
-    ) -> list[Violation]:
-        records = [
-            record
-            for i in range(0, len(target.keys), 1000)
-            for record in items.get(target.keys[i : i + 1000], output_vectors=["v"])
-            if record is not None
-        ]
-        listing = items.query(limit=LIST_LIMIT, output_vectors=["v"])
-        observed = Observed(
-            by_get={record.key: stored_of(record) for record in records},
-            by_query=[(record.key, stored_of(record)) for record in listing],
-            count=items.count(),
-            counts={"stats": items.stats().row_count},
-            versions={record.key: record.version for record in records},
-            stored=listed_rows,
-        )
-        for group in range(GROUPS):
-            found = items.query("group == $g", LIST_LIMIT, params={"g": group}, output_fields=[])
-            observed.by_filter[group] = [record.key for record in found]
-        if records:
-            everything = items.search(
-                records[0].vectors["v"], LIST_LIMIT, exact=True, output_fields=[]
-            )
-            observed.by_scan = everything.keys
-        observed.span = Span(began, now_us())
-        self.summary.records_checked += len(records)
-        return target.oracle.check(observed) + self._check_searches(items, target, records)
-
-    def _check_searches(
-        self, items: Collection, target: Target, records: list[Record]
-    ) -> list[Violation]:
-        """Every vector (of a sample) finds itself: exactly by scan, nearly always by graph."""
-        lasting = [record for record in records if record.expires_at is None]
-        sample = self._random.sample(lasting, min(SEARCH_SAMPLE, len(lasting)))
-        if not sample:
-            return []
-        keys = np.array([record.key for record in sample], object)
-        queries = np.array([record.vectors["v"] for record in sample])
-        exact = items.search_batch(queries, 1, exact=True, output_fields=[])
-        violations = []
-        for key, found, distance in zip(keys, exact.keys[:, 0], exact.distances[:, 0]):
-            if key != found or not abs(distance) < 1e-5:
-                said = f"{found!r} at {distance}"
-                violations.append(
-                    Violation("search", target.name, _plain(key), "itself at 0", said)
-                )
-        graph = items.search_batch(queries, 1, output_fields=[])
-        hits = int((graph.keys[:, 0] == keys).sum())
-        self.summary.graph_found += hits
-        self.summary.graph_asked += len(sample)
-        if hits < GRAPH_SHARE_MIN * len(sample):
-            said = f"{hits} of {len(sample)}"
-            violations.append(Violation("search", target.name, None, "95 % by graph", said))
-        return violations
-
-
-def _plain(key: Any) -> Key:
-    return key if isinstance(key, str) else int(key)

@@ -1,9 +1,16 @@
 #!/usr/bin/env python3
-"""The long run against crashes: `./dev soak`; the figures go to bench/results/soak.json.
+"""The long run against crashes and faults: `./dev soak`; the figures go to bench/results/soak.json.
 
-First the simulation (azimuth_simulate) over many seeds, split over the processors; then rounds of
-kill -9 on a real server (tests/crash/run.py). Exit code 1 after a violation; the seed that leads to
-it again is in the output.
+The parts, each of which can be run alone (--part), the figures of the others staying:
+
+simulation  azimuth_simulate over many seeds, split over the processors
+kills       rounds of kill -9 on a real server, at any moment and at failpoints (tests/crash/run.py)
+recovery    kills of recoveries, one after the other (the same, --recovery)
+unsynced    the rounds of `kills` with a power failure at each death (tests/faults/unsynced.py)
+errno       system calls that fail, one after the other (tests/faults/errno_sweep.py)
+flips       one bit of every page of every file (tests/faults/bit_flips.py)
+
+Exit code 1 after a violation; the seed that leads to it again is in the output.
 """
 
 from __future__ import annotations
@@ -16,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -24,9 +31,11 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "bench/lib")]
 
+from parallel import run_script  # noqa: E402
 from results import Results  # noqa: E402
 
-PARTS = ("simulation", "kills")
+SERVERS = 2  # At one time, of all parts but the simulation.
+RECOVERY_KILLS = 10  # In each round; see harness.py.
 # So much of a process's share at a time, that one slow seed does not leave processors idle.
 SEEDS_PER_RUN = 25
 
@@ -75,8 +84,9 @@ def counts_of(command: list[str], code: int, said: str) -> dict[str, int]:
     return {k: v for k, v in counts.items() if k not in ("first_seed", "seconds")}
 
 
-def simulation(results: Results, binary: Path, options: argparse.Namespace) -> int:
+def simulation(results: Results, options: argparse.Namespace) -> int:
     """Measures the part of the simulation; returns the number of violations."""
+    binary = options.build / "tests/engine/azimuth_simulate"
     found = simulate(binary, options.first_seed, options.seeds, options.operations, options.jobs)
     command = f"./dev soak --part simulation --first-seed {options.first_seed}"
     command += f" --seeds {options.seeds} --operations {options.operations}"
@@ -88,30 +98,97 @@ def simulation(results: Results, binary: Path, options: argparse.Namespace) -> i
     return int(found["violations"])
 
 
-def kills(results: Results, server: Path, options: argparse.Namespace) -> int:
+def rounds(
+    options: argparse.Namespace, part: str, script: str, more: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """Runs a script of rounds; returns its summary and the command that runs it again."""
+    own = ["--seed", str(options.seed), *more]
+    server = str(options.build / "server/azimuthd")
+    summary = run_script([sys.executable, str(ROOT / script), "--server", server, *own], say)
+    summary["violations_found"] = summary.pop("violations")
+    return summary, f"./dev soak --part {part} --seed {options.seed}"
+
+
+def found(summary: dict[str, Any]) -> int:
+    """Returns the number of violations of a summary; it loses their texts."""
+    missed = summary.get("failpoints_missed", [])
+    for name in missed:
+        say(f"failpoint {name} was not hit as often as was asked for")
+    return len(summary.pop("violations_found")) + len(missed)
+
+
+def kills(results: Results, options: argparse.Namespace) -> int:
     """Measures the part of the kills; returns the number of violations."""
-    command = [sys.executable, str(ROOT / "tests/crash/run.py"), "--server", str(server)]
-    command += ["--rounds", str(options.rounds), "--seed", str(options.seed)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    lines = []
-    for line in run.stdout:
-        lines.append(line.rstrip("\n"))
-        if not line.startswith(("{", "}", " ")):
-            say(line.rstrip())
-    code = run.wait()
-    text = "\n".join(lines)
-    start, end = text.find("\n{\n"), text.find("\n}")
-    if code not in (0, 1) or start < 0:
-        raise RuntimeError(f"tests/crash/run.py: exit code {code}, expected 0 or 1 and a summary")
-    summary = json.loads(text[start : end + 2])
+    each = options.each_failpoint
+    more = ["--rounds", str(options.rounds), "--each-failpoint", str(each), "--jobs", str(SERVERS)]
+    summary, again = rounds(options, "kills", "tests/crash/run.py", more)
+    again += f" --rounds {options.rounds} --each-failpoint {each}"
+    violations = found(summary)
     by_failpoint = sum(summary["failpoints_hit"].values())
     cycles = summary["kills_under_load"] + summary["kills_in_recovery"] + by_failpoint
-    violations = summary.pop("violations")
-    again = f"./dev soak --part kills --rounds {options.rounds} --seed {options.seed}"
-    parts = {**summary, "seconds": round(summary["seconds"], 1)}
-    results.put("soak.kill_cycles", cycles, "kills", again, target=">= 200", parts=parts)
-    return len(violations) + len(summary["failpoints_missed"])
+    results.put("soak.kill_cycles", cycles, "kills", again, target=">= 2000", parts=summary)
+    least = min(summary["failpoints_hit"].values(), default=0)
+    results.put("soak.failpoint_hits_min", least, "kills", again, target=">= 20")
+    change = summary["recall_change_max"]
+    name = "soak.recall_change_after_restarts"
+    results.put(name, change, "share", again, target="<= 0.001", of=summary["recall_measured"])
+    return violations
+
+
+def recovery(results: Results, options: argparse.Namespace) -> int:
+    """Measures the part of the kills of recoveries; returns the number of violations."""
+    wanted = options.recovery_kills
+    more = ["--recovery", "--rounds", str(-(-wanted // RECOVERY_KILLS)), "--jobs", str(SERVERS)]
+    summary, again = rounds(options, "recovery", "tests/crash/run.py", more)
+    again += f" --recovery-kills {wanted}"
+    violations = found(summary)
+    value = summary["kills_in_recovery"]
+    results.put("soak.recovery_kills", value, "kills", again, target=">= 200", parts=summary)
+    return violations
+
+
+def unsynced(results: Results, options: argparse.Namespace) -> int:
+    """Measures the part of the power failures; returns the number of violations."""
+    more = ["--rounds", str(options.unsynced_rounds), "--jobs", str(SERVERS)]
+    summary, again = rounds(options, "unsynced", "tests/faults/unsynced.py", more)
+    again += f" --unsynced-rounds {options.unsynced_rounds}"
+    violations = found(summary)
+    value = summary["power_failures"]
+    results.put("soak.unsynced_cycles", value, "kills", again, target=">= 500", parts=summary)
+    return violations
+
+
+def errno(results: Results, options: argparse.Namespace) -> int:
+    """Measures the part of the failing calls; returns the number of violations."""
+    more = ["--cases", str(options.errno_cases), "--jobs", str(SERVERS)]
+    command = [sys.executable, str(ROOT / "tests/faults/errno_sweep.py"), *more]
+    summary = run_script([*command, "--server", str(options.build / "server/azimuthd")], say)
+    again = f"./dev soak --part errno --errno-cases {options.errno_cases}"
+    violations = len(summary.pop("violations"))
+    value = summary.pop("errno_cases")
+    results.put("soak.errno_cases", value, "cases", again, target=">= 800", parts=summary)
+    return violations + summary["rocksdb_assertions"]
+
+
+def flips(results: Results, options: argparse.Namespace) -> int:
+    """Measures the part of the bit flips; returns the number of violations."""
+    more = ["--flips", str(options.flips), "--jobs", str(SERVERS)]
+    summary, again = rounds(options, "flips", "tests/faults/bit_flips.py", more)
+    again += f" --flips {options.flips}"
+    violations = found(summary)
+    value = summary.pop("flips")
+    results.put("soak.bit_flips", value, "flips", again, target=">= 2000", parts=summary)
+    return violations + summary["rocksdb_assertions"]
+
+
+PARTS: dict[str, Callable[[Results, argparse.Namespace], int]] = {
+    "simulation": simulation,
+    "kills": kills,
+    "recovery": recovery,
+    "unsynced": unsynced,
+    "errno": errno,
+    "flips": flips,
+}
 
 
 def violations_before(path: Path) -> dict[str, int]:
@@ -122,42 +199,51 @@ def violations_before(path: Path) -> dict[str, int]:
     return dict(figures.get("soak.violations", {}).get("parts", {}))
 
 
+COUNTS = {
+    "seeds": (1000, "of the simulation"),
+    "operations": (1000, "of each seed"),
+    "rounds": (2000, "of kills"),
+    "recovery-kills": (200, "of recoveries"),
+    "unsynced-rounds": (500, "of power failures"),
+    "errno-cases": (800, "of failing calls"),
+    "flips": (2000, "of bits"),
+    "jobs": (len(os.sched_getaffinity(0)), "simulations at one time"),
+}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the parts and writes the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--part", choices=PARTS, help="only this part")
-    parser.add_argument("--seeds", type=int, default=1000, help="of the simulation (1000)")
-    parser.add_argument("--first-seed", type=int, default=1, help="the first of them (1)")
-    parser.add_argument("--operations", type=int, default=1000, help="of each seed (1000)")
-    parser.add_argument("--rounds", type=int, default=200, help="of kills (200)")
-    parser.add_argument("--seed", type=int, help="of the kills (default: a random one)")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    for name, (default, what) in COUNTS.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
+    parser.add_argument("--first-seed", type=int, default=1, help="of the simulation (1)")
+    parser.add_argument(
+        "--each-failpoint", type=int, default=20, help="rounds of kills go on until then (20)"
+    )
+    parser.add_argument("--seed", type=int, help="of all but the simulation (a random one)")
     parser.add_argument("--build", type=Path, default=ROOT / "build/dev", help="build folder")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/soak.json")
     options = parser.parse_args(arguments)
-    for name in ("seeds", "operations", "rounds", "jobs"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} {getattr(options, name)}: expected at least 1")
+    for name in COUNTS:
+        value = getattr(options, name.replace("-", "_"))
+        if value < 1:
+            parser.error(f"--{name} {value}: expected at least 1")
     if options.seed is None:
         options.seed = random.randrange(2**32)
     results = Results(options.out)
-    violations: dict[str, int] = {}  # Of this run.
-    if options.part in (None, "simulation"):
-        binary = options.build / "tests/engine/azimuth_simulate"
-        violations["simulation"] = simulation(results, binary, options)
-    if options.part in (None, "kills"):
-        violations["kills"] = kills(results, options.build / "server/azimuthd", options)
-    total = sum(violations.values())
-    command = f"./dev soak --seeds {options.seeds} --operations {options.operations}"
-    command += f" --rounds {options.rounds} --seed {options.seed}"
-    if options.part is not None:
-        command += f" --part {options.part}"
-    # A part alone leaves standing what was found in the other one.
-    parts = violations_before(options.out) | violations
-    results.put(
-        "soak.violations", sum(parts.values()), "violations", command, target="<= 0", parts=parts
-    )
-    results.save()
+    total = 0
+    for name, part in PARTS.items():
+        if options.part not in (None, name):
+            continue
+        # A part alone leaves standing what was found in the others.
+        parts = violations_before(options.out) | {name: part(results, options)}
+        total += parts[name]
+        command = f"./dev soak --seed {options.seed}"
+        value = sum(parts.values())
+        results.put("soak.violations", value, "violations", command, target="<= 0", parts=parts)
+        # Each part as it ends: a run that is cut short can go on with the next one.
+        results.save()
     print(results.path.read_text(encoding="utf-8"), end="")
     return 0 if total == 0 else 1
 

@@ -2,6 +2,8 @@
 // the same answers. AZIMUTH_UPDATE_GOLDEN=1 writes that of the current version anew.
 
 #include "engine/database.h"
+#include "storage/data_dir.h"
+#include "storage/watermark.h"
 #include "tests/engine/open_database.h"
 
 #include "gmock/gmock.h"
@@ -155,15 +157,46 @@ void ExpectSealed(const Database& db, const std::string& collection) {
   EXPECT_EQ(stats.segments[0].state, SegmentState::kSealed) << "its segment file was not taken";
 }
 
+// What format 3 brought: the mark of the last synced commit, which every version has once it is
+// open.
+void CheckVersion3(std::unique_ptr<Database> db, const TempDir& dir) {
+  EXPECT_OK(db->CheckWritable());
+  const std::vector<float> vector = {1.0F, 2.0F};
+  std::vector<RecordInput> one;
+  one.push_back({.key = Key{std::string("more")}, .fields = {}, .vectors = {{"v", vector}}});
+  ASSERT_OK(db->Insert("words", std::move(one), kNoCancel));
+  ASSERT_OK(db->Close());
+  db.reset();
+  ASSERT_OK_AND_ASSIGN(const auto data, storage::DataDir::OpenToRead(dir.File("data")));
+  EXPECT_EQ(data.format_version(), 3U);
+  ASSERT_OK_AND_ASSIGN(const auto mark,
+                       storage::Watermark::Read(data.watermark_path(), data.instance()));
+  EXPECT_FALSE(mark.damaged);
+  ASSERT_TRUE(mark.mark.has_value());
+  EXPECT_TRUE(mark.mark->clean);
+  EXPECT_GT(mark.mark->seq, kSeqZero);
+}
+
 TEST(RecoverFormat, Version1OpensWithTheSameAnswers) {
   const TempDir dir;
-  const auto db = OpenCopy(FixturePath("format-1"), dir);
+  auto db = OpenCopy(FixturePath("format-1"), dir);
   ExpectSealed(*db, "points");
   Check(*db);
+  CheckVersion3(std::move(db), dir);
 }
 
 TEST(RecoverFormat, Version2OpensWithTheSameAnswers) {
-  const std::string fixture = FixturePath("format-2");
+  const TempDir dir;
+  auto db = OpenCopy(FixturePath("format-2"), dir);
+  ExpectSealed(*db, "points");
+  ExpectSealed(*db, "ends");
+  Check(*db);
+  CheckVersion2(*db);
+  CheckVersion3(std::move(db), dir);
+}
+
+TEST(RecoverFormat, Version3OpensWithTheSameAnswers) {
+  const std::string fixture = FixturePath("format-3");
   if (std::getenv("AZIMUTH_UPDATE_GOLDEN") != nullptr) {
     std::filesystem::remove_all(fixture);
     std::filesystem::create_directories(fixture);
@@ -180,11 +213,20 @@ TEST(RecoverFormat, Version2OpensWithTheSameAnswers) {
     }
   }
   const TempDir dir;
-  const auto db = OpenCopy(fixture, dir);
+  {
+    ASSERT_OK_AND_ASSIGN(const auto data, storage::DataDir::OpenToRead(fixture));
+    EXPECT_NE(data.instance(), data.incarnation());
+    ASSERT_OK_AND_ASSIGN(const auto mark,
+                         storage::Watermark::Read(data.watermark_path(), data.instance()));
+    ASSERT_TRUE(mark.mark.has_value());
+    EXPECT_TRUE(mark.mark->clean);
+  }
+  auto db = OpenCopy(fixture, dir);
   ExpectSealed(*db, "points");
   ExpectSealed(*db, "ends");
   Check(*db);
   CheckVersion2(*db);
+  CheckVersion3(std::move(db), dir);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tests/engine/simulation.h"
 
 #include "base/status.h"
+#include "engine/admin/verify.h"
 #include "tests/engine/open_database.h"
 
 #include <algorithm>
@@ -15,6 +16,8 @@ constexpr uint32_t kDim = 4;
 constexpr int64_t kKeys = 80;
 constexpr int64_t kValues = 8;  // Of the field `n`.
 constexpr size_t kRememberedMax = 32;
+// One of so many restarts looks at what is on the disk before it.
+constexpr uint64_t kRestartsPerVerify = 3;
 
 constexpr Failpoint kStepsOfBuilds[] = {
     Failpoint::kSegmentBeforeBuild,   Failpoint::kSegmentAfterGather,
@@ -177,8 +180,22 @@ void Simulation::Restart() {
   nested_ = true;
   db_.reset();
   nested_ = false;
+  if (Random(kRestartsPerVerify) == 0) VerifyFiles();
+  if (violation_.has_value()) return;
   Open();
   if (!violation_.has_value() && !crashed()) CheckAll();
+}
+
+// Whatever the crash left must be sound.
+void Simulation::VerifyFiles() {
+  options_.files = &disk_->process();
+  const auto report = VerifyDirectory(options_, /*deep=*/true, kNoCancel);
+  if (!report.ok()) return Fail(absl::StrCat("verify: ", report.status().ToString()));
+  ++counts_.verified;
+  if (report->sound()) return;
+  const Finding& first = report->findings.front();
+  Fail(absl::StrFormat("verify finds %d, the first: %s at %s: %s", report->findings.size(),
+                       first.kind, first.place, first.message));
 }
 
 void Simulation::ResolveDoubt() {

@@ -32,6 +32,7 @@ struct SimulationCounts {
   uint64_t builds = 0;    // Segment files published.
   uint64_t crashes = 0;   // Restarts after a power loss or a kill.
   uint64_t restarts = 0;  // All restarts.
+  uint64_t verified = 0;  // Directories that were checked between two processes.
   uint64_t in_doubt = 0;  // Writes that had no reply when the crash came.
 };
 
@@ -72,6 +73,7 @@ class Simulation final {
 
   void Open();
   void Restart();
+  void VerifyFiles();
   void Step();
   void MaybeNested();
 

@@ -85,7 +85,7 @@ class ServerProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port_file.unlink(missing_ok=True)
         command = [self.binary, "--data-dir", str(self.data_dir), "--listen", "127.0.0.1:0"]
-        command += ["--port-file", str(self._port_file), *self.options]
+        command += ["--port-file", str(self._port_file), "--ballast-mb", "0", *self.options]
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -119,9 +119,13 @@ class ServerProcess:
 
     def stop(self) -> int:
         """Asks it to stop (SIGTERM) and returns its exit code."""
+        self.terminate()
+        return self.wait()
+
+    def terminate(self) -> None:
+        """Asks it to stop (SIGTERM) and does not wait."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self.wait()
 
     def kill(self) -> None:
         """Kills it at once (SIGKILL), if it runs."""

@@ -244,7 +244,6 @@ def unserved() -> list[Any]:
     def searched(**more: Any) -> Any:
         return ask(**c, query=query, options=options(limit=1, **more))
 
-    relaxed = {"durability": "DURABILITY_RELAXED"}
     return [
         (
             "other database",
@@ -255,10 +254,8 @@ def unserved() -> list[Any]:
         ("auto_id", collections, "Create", schema(auto_id=True)),
         ("properties", collections, "Create", schema(properties={"a": "b"})),
         ("insert partition", records, "Insert", insert(**c, rows=rows, partition="p")),
-        ("insert durability", records, "Insert", insert(**c, rows=rows, **relaxed)),
         ("upsert partition", records, "Upsert", upsert(**c, rows=rows, partition="p")),
         ("update partition", records, "Update", update(**c, rows=rows, partition="p")),
-        ("delete durability", records, "Delete", delete(**c, keys=keys, **relaxed)),
         ("query order_by", records, "Query", read(**c, limit=1, order_by=["a"])),
         ("query cursor", records, "Query", read(**c, limit=1, cursor="x")),
         ("count partitions", records, "Count", count(**c, partitions=["p"])),

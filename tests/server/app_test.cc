@@ -33,7 +33,7 @@ TEST(App, ListensAtAPortOfItsOwnAndIsHealthyUntilItStops) {
   const HostPort address = app->address();
   EXPECT_EQ(address.host, "127.0.0.1");
   EXPECT_NE(address.port, 0);
-  EXPECT_TRUE(app->writable());
+  EXPECT_EQ(app->failure(), "");
   EXPECT_OK(CheckHealth(address, kTimeout));
   EXPECT_OK(app->Stop(kTimeout));
   EXPECT_THAT(CheckHealth(address, kTimeout),

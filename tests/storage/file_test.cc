@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <string>
+#include <sys/stat.h>
 
 namespace azimuth::storage {
 namespace {
@@ -42,6 +43,100 @@ TEST(WritableFile, DoesNotReplaceAFileThatExists) {
   EXPECT_THAT(Files::Posix().Create(dir.File("a")),
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr(dir.File("a"))));
   EXPECT_EQ(ReadBytes(dir.File("a")), "old");
+}
+
+// Bytes of the disk that the file has.
+uint64_t BytesOfBlocks(const std::string& path) {
+  struct stat info {};
+  EXPECT_EQ(::stat(path.c_str(), &info), 0);
+  return static_cast<uint64_t>(info.st_blocks) * 512;
+}
+
+TEST(UpdatableFile, ReplacesBytesInPlaceAndGrows) {
+  const TempDir dir;
+  const std::string path = dir.File("a");
+  WriteBytes(path, "0123456789");
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().OpenForUpdate(path));
+  EXPECT_EQ(ReadBytes(path), "0123456789");
+  ASSERT_OK(file->WriteAt(2, Bytes("ab")));
+  ASSERT_OK(file->WriteAt(9, Bytes("xyz")));
+  ASSERT_OK(file->WriteAt(14, Bytes("!")));
+  ASSERT_OK(file->WriteAt(100, {}));
+  ASSERT_OK(file->Sync());
+  EXPECT_EQ(ReadBytes(path), std::string("01ab45678xyz\0\0!", 15));
+}
+
+TEST(UpdatableFile, IsMadeIfItIsMissing) {
+  const TempDir dir;
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().OpenForUpdate(dir.File("a")));
+  EXPECT_EQ(ReadBytes(dir.File("a")), "");
+  EXPECT_THAT(Files::Posix().OpenForUpdate(dir.File("none/a")),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr(dir.File("none/a"))));
+}
+
+TEST(Allocate, TakesBlocksForEveryByteWhateverWasThere) {
+  const TempDir dir;
+  constexpr uint64_t kBytes = 1 << 20;
+  const std::string path = dir.File("a");
+  const auto expect_held = [&] {
+    EXPECT_EQ(std::filesystem::file_size(path), kBytes);
+    EXPECT_GE(BytesOfBlocks(path), kBytes);
+  };
+  ASSERT_OK(Files::Posix().Allocate(path, kBytes));
+  expect_held();
+  ASSERT_OK(Files::Posix().Allocate(path, kBytes));
+  expect_held();
+  // Of the right length, and a hole.
+  std::filesystem::resize_file(path, 0);
+  std::filesystem::resize_file(path, kBytes);
+  ASSERT_LT(BytesOfBlocks(path), kBytes);
+  ASSERT_OK(Files::Posix().Allocate(path, kBytes));
+  expect_held();
+  WriteBytes(path, std::string(kBytes + 100'000, 'x'));
+  ASSERT_OK(Files::Posix().Allocate(path, kBytes));
+  expect_held();
+  ASSERT_OK(Files::Posix().Allocate(path, 0));
+  EXPECT_EQ(BytesOfBlocks(path), 0u);
+}
+
+TEST(Allocate, LeavesNothingWhenItFails) {
+  const TempDir dir;
+  for (const uint64_t bytes : {uint64_t{1} << 62, UINT64_MAX}) {
+    WriteBytes(dir.File("a"), "x");
+    const absl::Status status = Files::Posix().Allocate(dir.File("a"), bytes);
+    EXPECT_FALSE(status.ok());
+    EXPECT_THAT(std::string(status.message()), HasSubstr(dir.File("a")));
+    EXPECT_FALSE(std::filesystem::exists(dir.File("a")));
+  }
+}
+
+TEST(Space, IsThatOfTheFileSystem) {
+  const TempDir dir;
+  const std::filesystem::space_info expected = std::filesystem::space(dir.path());
+  ASSERT_OK_AND_ASSIGN(const DiskSpace space, Files::Posix().Space(dir.path()));
+  EXPECT_EQ(space.capacity_bytes, expected.capacity);
+  EXPECT_GT(space.free_bytes, 0u);
+  EXPECT_LE(space.free_bytes, space.capacity_bytes);
+  // Others write meanwhile.
+  EXPECT_NEAR(static_cast<double>(space.free_bytes), static_cast<double>(expected.available), 1e9);
+  ASSERT_OK_AND_ASSIGN(const DiskSpace proc, Files::Posix().Space("/proc"));
+  EXPECT_EQ(proc.free_bytes, 0u);
+  EXPECT_FALSE(proc.network);
+  EXPECT_THAT(Files::Posix().Space(dir.File("none")),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr(dir.File("none"))));
+}
+
+TEST(FileErrors, SayWhetherTheDiskIsFullTheBytesAreLostOrItIsNotAllowed) {
+  // A device that is always full.
+  ASSERT_OK_AND_ASSIGN(const auto full, Files::Posix().OpenForUpdate("/dev/full"));
+  EXPECT_THAT(full->WriteAt(0, Bytes("x")),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("/dev/full")));
+  // Nothing is mapped at address zero: EIO.
+  EXPECT_THAT(ReadSmallFile("/proc/self/mem"),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("/proc/self/mem")));
+  // EPERM for root, EACCES for others.
+  EXPECT_THAT(MakeDirectory("/sys/azimuth"),
+              StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("/sys/azimuth")));
 }
 
 TEST(FileLock, IsHeldUntilItGoesAway) {

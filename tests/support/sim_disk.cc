@@ -14,6 +14,8 @@ namespace azimuth::testing {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
+// An offset: the end of the file, wherever it is.
+constexpr uint64_t kAtEnd = UINT64_MAX;
 
 // One slash between names and none at the end.
 std::string Normal(std::string_view path) {
@@ -41,6 +43,24 @@ void ApplyTo(std::map<std::string, SimDisk::Node, std::less<>>& names, const std
   const auto old = names.find(from);
   if (old != names.end() && old->second == node) names.erase(old);
   if (!to.empty()) names[to] = node;
+}
+
+// Leaves of each unsynced write over durable bytes what `random` has.
+void KeepUpdates(SimNode& node, std::mt19937_64& random) {
+  for (auto it = node.updates.rbegin(); it != node.updates.rend(); ++it) {
+    node.bytes.replace(it->offset, it->before.size(), it->before);
+  }
+  for (const SimNode::Update& update : node.updates) {
+    const size_t size = update.after.size();
+    const size_t parts[] = {0, size, random() % (size + 1)};
+    const size_t kept = parts[random() % 3];
+    node.bytes.replace(update.offset, kept, update.after, 0, kept);
+  }
+  node.updates.clear();
+}
+
+absl::Status Full(std::string_view what, std::string_view path) {
+  return ResourceExhausted("cannot %s %s: No space left on device", what, path);
 }
 
 }  // namespace
@@ -84,6 +104,41 @@ void SimDisk::FailAfter(uint64_t n) {
   fail_at_ = operations_ + n;
 }
 
+void SimDisk::SetCapacity(uint64_t bytes) {
+  const MutexLock lock(mu_);
+  capacity_ = bytes;
+}
+
+void SimDisk::SetFree(uint64_t bytes) {
+  const MutexLock lock(mu_);
+  capacity_ = std::min(UsedBytes() + bytes, kEndless);
+}
+
+void SimDisk::SetNetwork(bool network) {
+  const MutexLock lock(mu_);
+  network_ = network;
+}
+
+absl::StatusOr<storage::DiskSpace> SimDisk::Space(Process process, std::string_view path) {
+  const std::string name = Normal(path);
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(Find(process, "inspect the file system of", name).status());
+  return storage::DiskSpace{
+      .capacity_bytes = capacity_, .free_bytes = FreeBytes(), .network = network_};
+}
+
+uint64_t SimDisk::UsedBytes() const {
+  uint64_t used = 0;
+  for (const auto& [path, node] : live_) used += node->bytes.size();
+  return used;
+}
+
+uint64_t SimDisk::FreeBytes() const {
+  // Nothing is counted on a disk that does not end.
+  if (capacity_ == kEndless) return kEndless;
+  return capacity_ - std::min(capacity_, UsedBytes());
+}
+
 void SimDisk::Kill() {
   const MutexLock lock(mu_);
   BeginProcess();
@@ -123,6 +178,7 @@ void SimDisk::Crash(uint64_t seed) {
     // Nothing of the tail, all of it, or a part that ends anywhere.
     const size_t parts[] = {0, tail, random() % (tail + 1)};
     node->bytes.resize(node->synced + parts[random() % 3]);
+    KeepUpdates(*node, random);
     node->synced = node->bytes.size();
     node->pages.reset();
   }
@@ -140,6 +196,11 @@ absl::Status SimDisk::BeginChange(Process process, std::string_view what, std::s
   if (fail_at_ == 0 || operations_ < fail_at_) return absl::OkStatus();
   return absl::UnavailableError(
       absl::StrFormat("cannot %s %s: simulated error of the disk", what, path));
+}
+
+absl::Status SimDisk::BeginCreation(Process process, std::string_view what, std::string_view path) {
+  AZ_RETURN_IF_ERROR(BeginChange(process, what, path));
+  return FreeBytes() == 0 ? Full(what, path) : absl::OkStatus();
 }
 
 absl::StatusOr<SimDisk::Node> SimDisk::Find(Process process, std::string_view what,
@@ -171,7 +232,7 @@ absl::StatusOr<SimDisk::Node> SimDisk::Create(Process process, std::string_view 
   if (found != live_.end() && (!replace || found->second->is_directory)) {
     return AlreadyExists("cannot create %s: it exists", path);
   }
-  AZ_RETURN_IF_ERROR(BeginChange(process, "create", path));
+  AZ_RETURN_IF_ERROR(BeginCreation(process, "create", path));
   const auto node = std::make_shared<SimNode>();
   Apply({.from = "", .to = name, .node = node});
   return node;
@@ -224,7 +285,7 @@ absl::Status SimDisk::MakeDir(Process process, std::string_view path) {
   if (live_.contains(name)) {
     return AlreadyExists("cannot make directory %s: it exists", path);
   }
-  AZ_RETURN_IF_ERROR(BeginChange(process, "make directory", path));
+  AZ_RETURN_IF_ERROR(BeginCreation(process, "make directory", path));
   Apply({.from = "", .to = name, .node = std::make_shared<SimNode>(SimNode{.is_directory = true})});
   return absl::OkStatus();
 }
@@ -283,7 +344,7 @@ absl::Status SimDisk::Lock(Process process, std::string_view path) {
     return FailedPrecondition("cannot lock %s: another process holds it", path);
   }
   if (!live_.contains(name)) {
-    AZ_RETURN_IF_ERROR(BeginChange(process, "create", path));
+    AZ_RETURN_IF_ERROR(BeginCreation(process, "create", path));
     Apply({.from = "", .to = name, .node = std::make_shared<SimNode>()});
   }
   locks_[name] = process;
@@ -298,23 +359,71 @@ void SimDisk::Unlock(Process process, std::string_view path) {
 
 absl::Status SimDisk::Append(Process process, const Node& node, std::string_view path,
                              std::string_view bytes) {
+  return WriteAt(process, node, path, kAtEnd, bytes);
+}
+
+absl::Status SimDisk::WriteAt(Process process, const Node& node, std::string_view path,
+                              uint64_t offset, std::string_view bytes) {
   const MutexLock lock(mu_);
+  if (offset == kAtEnd) offset = node->bytes.size();
   const bool failed_before = fail_at_ != 0 && operations_ >= fail_at_;
   absl::Status status = BeginChange(process, "write", path);
   if (status.ok()) {
-    node->bytes.append(bytes);
+    // What the file has, and what fits.
+    const uint64_t room = node->bytes.size() + FreeBytes() -
+                          std::min<uint64_t>(offset, node->bytes.size() + FreeBytes());
+    if (bytes.size() > room) status = Full("write", path);
+    Write(*node, offset, bytes.substr(0, room));
   } else if (process == process_ && !failed_before) {
     // The write that is cut short gets as far as it gets.
-    node->bytes.append(bytes.substr(0, random_() % (bytes.size() + 1)));
+    Write(*node, offset, bytes.substr(0, random_() % (bytes.size() + 1)));
   }
   return status;
+}
+
+void SimDisk::Write(SimNode& node, uint64_t offset, std::string_view bytes) {
+  if (bytes.empty()) return;
+  if (offset > node.bytes.size()) node.bytes.resize(offset);
+  if (offset < node.synced) {
+    const size_t count = std::min<size_t>(bytes.size(), node.synced - offset);
+    node.updates.push_back({.offset = offset,
+                            .before = node.bytes.substr(offset, count),
+                            .after = std::string(bytes.substr(0, count))});
+  }
+  const size_t replaced = std::min<size_t>(bytes.size(), node.bytes.size() - offset);
+  node.bytes.replace(offset, replaced, bytes);
+  if (replaced > 0) node.pages.reset();
+}
+
+absl::Status SimDisk::Allocate(Process process, const Node& node, std::string_view path,
+                               uint64_t size) {
+  const MutexLock lock(mu_);
+  AZ_RETURN_IF_ERROR(BeginChange(process, "allocate", path));
+  const uint64_t held = node->bytes.size();
+  if (size > held && size - held > FreeBytes()) return Full("allocate", path);
+  size > held ? node->bytes.resize(size) : Cut(*node, size);
+  return absl::OkStatus();
 }
 
 absl::Status SimDisk::Sync(Process process, const Node& node, std::string_view path) {
   const MutexLock lock(mu_);
   AZ_RETURN_IF_ERROR(BeginChange(process, "sync", path));
   node->synced = node->bytes.size();
+  node->updates.clear();
   return absl::OkStatus();
+}
+
+void SimDisk::Cut(SimNode& node, uint64_t size) {
+  node.bytes.resize(size);
+  node.synced = std::min(node.synced, node.bytes.size());
+  std::erase_if(node.updates, [&](SimNode::Update& update) {
+    if (update.offset >= size) return true;
+    const size_t left = std::min<size_t>(update.after.size(), size - update.offset);
+    update.before.resize(left);
+    update.after.resize(left);
+    return false;
+  });
+  node.pages.reset();
 }
 
 absl::Status SimDisk::Truncate(Process process, const Node& node, std::string_view path,
@@ -322,9 +431,7 @@ absl::Status SimDisk::Truncate(Process process, const Node& node, std::string_vi
   const MutexLock lock(mu_);
   if (size == node->bytes.size()) return CheckAlive(process);
   AZ_RETURN_IF_ERROR(BeginChange(process, "truncate", path));
-  node->bytes.resize(size);
-  node->synced = std::min(node->synced, node->bytes.size());
-  node->pages.reset();
+  Cut(*node, size);
   return absl::OkStatus();
 }
 

@@ -1,10 +1,11 @@
 // SimDisk: the state below SimFiles (sim_files.h): files and directories in memory, what of them a
 // power failure would leave, and the processes that may still touch them.
 //
-// What is durable. Of a file: its bytes up to the last Sync. Of a directory: the changes (create,
-// rename, remove, mkdir) before the last SyncDir of it. Syncing a file says nothing of its name.
-// A rename is one change, whole or not at all, and syncing either of its directories makes it
-// durable.
+// What is durable. Of a file: its bytes as they were at the last Sync; of each write over them
+// since then, a part: nothing, all, or its first so many bytes, whatever became of earlier writes.
+// Of a directory: the changes (create, rename, remove, mkdir) before the last SyncDir of it.
+// Syncing a file says nothing of its name. A rename is one change, whole or not at all, and syncing
+// either of its directories makes it durable.
 //
 // Processes are numbered; Crash and Kill begin the next one, and all that is asked with an earlier
 // number is refused.
@@ -13,6 +14,7 @@
 #pragma once
 
 #include "base/mutex.h"
+#include "storage/file.h"
 
 #include "absl/status/statusor.h"
 
@@ -44,9 +46,16 @@ class SimPages final {
 
 // A file or directory without its name. Only SimDisk looks inside, under its mutex.
 struct SimNode {
+  // Bytes that were replaced in place and not synced since.
+  struct Update {
+    size_t offset = 0;
+    std::string before{};
+    std::string after{};
+  };
   bool is_directory = false;
   std::string bytes{};
-  size_t synced = 0;                        // Bytes that a power failure leaves.
+  size_t synced = 0;              // Bytes that a power failure leaves, but for the updates.
+  std::vector<Update> updates{};  // In order; all of them below `synced`.
   std::shared_ptr<const SimPages> pages{};  // Of a mapping that is still right, or null.
 };
 
@@ -54,6 +63,7 @@ class SimDisk final {
  public:
   using Process = uint64_t;
   using Node = std::shared_ptr<SimNode>;
+  static constexpr uint64_t kEndless = uint64_t{1} << 50;
 
   explicit SimDisk(uint64_t seed);
 
@@ -65,6 +75,11 @@ class SimDisk final {
   void FailAfter(uint64_t n);
   bool failed() const;
   uint64_t operations() const;
+  void SetCapacity(uint64_t bytes);
+  void SetFree(uint64_t bytes);
+  void SetNetwork(bool network);
+  // Of the file system that `path`, which must be there, lies in.
+  absl::StatusOr<storage::DiskSpace> Space(Process process, std::string_view path);
 
   // Files by name. Codes are those of storage::Files; paths begin with a slash.
   // A new file; one of that name is AlreadyExists, or replaced.
@@ -84,6 +99,10 @@ class SimDisk final {
   // Open files. `path` is for messages.
   absl::Status Append(Process process, const Node& node, std::string_view path,
                       std::string_view bytes);
+  absl::Status WriteAt(Process process, const Node& node, std::string_view path, uint64_t offset,
+                       std::string_view bytes);
+  // Makes the file `size` bytes long: cuts it, or adds zeros, all of them or none.
+  absl::Status Allocate(Process process, const Node& node, std::string_view path, uint64_t size);
   absl::Status Sync(Process process, const Node& node, std::string_view path);
   absl::Status Truncate(Process process, const Node& node, std::string_view path, uint64_t size);
   // Copies at most `size` bytes from `offset` to `out` and returns how many there were.
@@ -106,6 +125,14 @@ class SimDisk final {
   // Counts an operation that changes something, and refuses it when it is its turn to fail.
   absl::Status BeginChange(Process process, std::string_view what, std::string_view path)
       AZ_REQUIRES(mu_);
+  // The same of one that takes space: a full disk refuses it, too.
+  absl::Status BeginCreation(Process process, std::string_view what, std::string_view path)
+      AZ_REQUIRES(mu_);
+  // Replaces and appends without asking.
+  static void Write(SimNode& node, uint64_t offset, std::string_view bytes);
+  static void Cut(SimNode& node, uint64_t size);
+  uint64_t UsedBytes() const AZ_REQUIRES(mu_);
+  uint64_t FreeBytes() const AZ_REQUIRES(mu_);
   absl::StatusOr<Node> Find(Process process, std::string_view what, const std::string& path) const
       AZ_REQUIRES(mu_);
   absl::Status CheckParent(std::string_view what, const std::string& path) const AZ_REQUIRES(mu_);
@@ -118,6 +145,8 @@ class SimDisk final {
   std::mt19937_64 random_ AZ_GUARDED_BY(mu_);
   uint64_t operations_ AZ_GUARDED_BY(mu_) = 0;
   uint64_t fail_at_ AZ_GUARDED_BY(mu_) = 0;  // The number of the operation that fails; 0: none.
+  uint64_t capacity_ AZ_GUARDED_BY(mu_) = kEndless;
+  bool network_ AZ_GUARDED_BY(mu_) = false;
   // By full path. The root is in both for ever.
   Names live_ AZ_GUARDED_BY(mu_);
   Names durable_ AZ_GUARDED_BY(mu_);

@@ -51,6 +51,19 @@ class SimWritable final : public storage::WritableFile {
   uint64_t size_ = 0;
 };
 
+class SimUpdatable final : public storage::UpdatableFile {
+ public:
+  explicit SimUpdatable(Handle file) : file_(std::move(file)) {}
+  absl::Status WriteAt(uint64_t offset, std::span<const std::byte> bytes) override {
+    return file_.disk.WriteAt(file_.process, file_.node, file_.path, offset,
+                              {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  absl::Status Sync() override { return file_.disk.Sync(file_.process, file_.node, file_.path); }
+
+ private:
+  Handle file_;
+};
+
 class SimLock final : public storage::FileLock, public rocksdb::FileLock {
  public:
   SimLock(SimDisk& disk, SimDisk::Process process, std::string path)
@@ -77,6 +90,7 @@ class SimMapped final : public storage::MappedFile {
 IOStatus ToRocks(const absl::Status& status) {
   if (status.ok()) return IOStatus::OK();
   const std::string text(status.message());
+  if (absl::IsResourceExhausted(status)) return IOStatus::NoSpace(text);
   return absl::IsNotFound(status) ? IOStatus::PathNotFound(text) : IOStatus::IOError(text);
 }
 
@@ -283,6 +297,12 @@ class RocksFiles final : public rocksdb::FileSystem {
     *result = path;
     return IOStatus::OK();
   }
+  IOStatus GetFreeSpace(const std::string& path, const IOOptions& /*options*/, uint64_t* bytes,
+                        IODebugContext* /*dbg*/) override {
+    const absl::StatusOr<storage::DiskSpace> space = disk_.Space(process_, path);
+    *bytes = space.ok() ? space->free_bytes : 0;
+    return ToRocks(space.status());
+  }
   IOStatus IsDirectory(const std::string& path, const IOOptions& /*options*/, bool* result,
                        IODebugContext* /*dbg*/) override {
     const absl::StatusOr<bool> is_directory = disk_.IsDirectory(process_, path);
@@ -358,6 +378,20 @@ class ProcessFiles final : public storage::Files {
     AZ_ASSIGN_OR_RETURN(const SimDisk::Node node, disk_.Open(process_, path));
     return disk_.Size(process_, node);
   }
+  absl::StatusOr<std::unique_ptr<storage::UpdatableFile>> OpenForUpdate(
+      const std::string& path) override {
+    AZ_ASSIGN_OR_RETURN(SimDisk::Node node, OpenOrCreate(path));
+    return std::make_unique<SimUpdatable>(Handle{disk_, process_, std::move(node), path});
+  }
+  absl::Status Allocate(const std::string& path, uint64_t bytes) override {
+    AZ_ASSIGN_OR_RETURN(const SimDisk::Node node, OpenOrCreate(path));
+    const absl::Status status = disk_.Allocate(process_, node, path, bytes);
+    if (!status.ok()) disk_.Remove(process_, path).IgnoreError();  // The first error counts.
+    return status;
+  }
+  absl::StatusOr<storage::DiskSpace> Space(const std::string& path) override {
+    return disk_.Space(process_, path);
+  }
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
     return disk_.List(process_, path);
   }
@@ -381,6 +415,12 @@ class ProcessFiles final : public storage::Files {
   rocksdb::Env* rocks_env() override { return &env_; }
 
  private:
+  absl::StatusOr<SimDisk::Node> OpenOrCreate(const std::string& path) {
+    absl::StatusOr<SimDisk::Node> node = disk_.Open(process_, path);
+    if (!absl::IsNotFound(node.status())) return node;
+    return disk_.Create(process_, path, /*replace=*/false);
+  }
+
   SimDisk& disk_;
   const SimDisk::Process process_;
   SimEnv env_;
@@ -419,6 +459,15 @@ void SimFiles::FailAfter(uint64_t n) {
 }
 bool SimFiles::failed() const {
   return rep_->disk.failed();
+}
+void SimFiles::SetCapacity(uint64_t bytes) {
+  rep_->disk.SetCapacity(bytes);
+}
+void SimFiles::SetFree(uint64_t bytes) {
+  rep_->disk.SetFree(bytes);
+}
+void SimFiles::SetNetwork(bool network) {
+  rep_->disk.SetNetwork(network);
 }
 uint64_t SimFiles::operations() const {
   return rep_->disk.operations();

@@ -39,7 +39,8 @@ class SimFiles final {
   storage::Files& process();
 
   // The power is lost. Of each file the synced bytes stay and, as `seed` has it, some of the rest:
-  // a prefix that may end anywhere. Changes of directories that were not synced are kept or undone.
+  // a prefix that may end anywhere; and of each unsynced write over synced bytes nothing, all or a
+  // prefix. Changes of directories that were not synced are kept or undone.
   // Everything that was opened before, and every earlier process(), answers Unavailable for ever
   // (what is mapped stays readable). Locks are free and FailAfter is forgotten.
   void Crash(uint64_t seed);
@@ -51,6 +52,13 @@ class SimFiles final {
   void FailAfter(uint64_t n);
   // Whether such a failure has happened since the last Crash or KillProcess.
   bool failed() const;
+  // The disk has room for `bytes` bytes of files, or for as many more than it holds now; endless at
+  // first. What does not fit is ResourceExhausted (of a write the part that fits is written), and
+  // so is a new name when nothing is free. Names and directories themselves take no room.
+  void SetCapacity(uint64_t bytes);
+  void SetFree(uint64_t bytes);
+  // What Files::Space says of it.
+  void SetNetwork(bool network);
   // Operations so far that changed something or failed: create, write, sync, rename, remove,
   // make or sync a directory.
   uint64_t operations() const;

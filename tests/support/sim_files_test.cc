@@ -2,17 +2,13 @@
 
 #include "storage/data_dir.h"
 #include "storage/segment_file.h"
-#include "storage/store.h"
 #include "tests/support/matchers.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
-#include <array>
 #include <cstdint>
 #include <map>
-#include <memory>
-#include <random>
 #include <set>
 #include <string>
 #include <string_view>
@@ -113,6 +109,96 @@ TEST(SimFiles, KeepWhatWasSyncedAndMayLoseAnyPartOfTheRest) {
   EXPECT_THAT(left, ElementsAre("synced", "synced1", "synced12", "synced123"));
 }
 
+TEST(SimFiles, MayTearWhatIsReplacedInPlaceUntilItIsSynced) {
+  const auto make = [](Files& files, bool sync) {
+    WriteFile(files, "/a", "abcdef", "");
+    ASSERT_OK(files.SyncDir("/"));
+    ASSERT_OK_AND_ASSIGN(const auto file, files.OpenForUpdate("/a"));
+    ASSERT_OK(file->WriteAt(1, Bytes("123")));
+    EXPECT_EQ(Content(files, "/a"), "a123ef");
+    if (sync) {
+      ASSERT_OK(file->Sync());
+    }
+  };
+  EXPECT_THAT(LeftOver("/a", [&](Files& files) { make(files, false); }),
+              ElementsAre("a123ef", "a12def", "a1cdef", "abcdef"));
+  EXPECT_THAT(LeftOver("/a", [&](Files& files) { make(files, true); }), ElementsAre("a123ef"));
+  SimFiles disk(1);
+  make(disk.process(), false);
+  disk.KillProcess();
+  EXPECT_EQ(Content(disk.process(), "/a"), "a123ef");
+}
+
+TEST(SimFiles, KeepUnsyncedWritesOverTheSameBytesInAnyCombination) {
+  const auto left = LeftOver("/a", [](Files& files) {
+    WriteFile(files, "/a", "ab", "");
+    ASSERT_OK(files.SyncDir("/"));
+    ASSERT_OK_AND_ASSIGN(const auto file, files.OpenForUpdate("/a"));
+    ASSERT_OK(file->WriteAt(0, Bytes("1")));
+    ASSERT_OK(file->WriteAt(0, Bytes("2")));
+    // Over the end: what is new may be lost, too.
+    ASSERT_OK(file->WriteAt(1, Bytes("xy")));
+  });
+  EXPECT_THAT(left, ElementsAre("1b", "1by", "1x", "1xy", "2b", "2by", "2x", "2xy", "ab", "aby",
+                                "ax", "axy"));
+}
+
+TEST(SimFiles, FillGapsWithZerosAndMapWhatWasReplaced) {
+  SimFiles disk(1);
+  Files& files = disk.process();
+  ASSERT_OK_AND_ASSIGN(const auto file, files.OpenForUpdate("/a"));
+  ASSERT_OK(file->WriteAt(2, Bytes("x")));
+  EXPECT_EQ(Content(files, "/a"), std::string("\0\0x", 3));
+  ASSERT_OK(files.Map("/a"));
+  ASSERT_OK(file->WriteAt(0, Bytes("y")));
+  ASSERT_OK_AND_ASSIGN(const auto mapped, files.Map("/a"));
+  EXPECT_EQ(mapped->bytes()[0], std::byte{'y'});
+}
+
+TEST(SimFiles, RefuseWhatDoesNotFitOnTheDiskUntilThereIsRoom) {
+  SimFiles disk(1);
+  Files& files = disk.process();
+  EXPECT_FALSE(files.Space("/").value().network);
+  disk.SetNetwork(true);
+  EXPECT_TRUE(files.Space("/").value().network);
+  EXPECT_THAT(files.Space("/none"), StatusIs(absl::StatusCode::kNotFound));
+  disk.SetCapacity(10);
+  const auto full = StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("No space left"));
+  ASSERT_OK_AND_ASSIGN(const auto file, files.Create("/a"));
+  ASSERT_OK(file->Append(Bytes("0123456")));
+  EXPECT_EQ(files.Space("/").value().capacity_bytes, 10u);
+  EXPECT_EQ(files.Space("/").value().free_bytes, 3u);
+  // What fits is written.
+  EXPECT_THAT(file->Append(Bytes("abcdef")), full);
+  EXPECT_EQ(Content(files, "/a"), "0123456abc");
+  EXPECT_EQ(files.Space("/").value().free_bytes, 0u);
+  EXPECT_THAT(file->Append(Bytes("x")), full);
+  EXPECT_THAT(files.Create("/b"), full);
+  EXPECT_THAT(files.OpenForUpdate("/b"), full);
+  EXPECT_THAT(files.MakeDir("/d"), full);
+  EXPECT_THAT(files.Lock("/LOCK"), full);
+  EXPECT_THAT(files.Allocate("/b", 1), full);
+  ASSERT_OK_AND_ASSIGN(const auto update, files.OpenForUpdate("/a"));
+  ASSERT_OK(update->WriteAt(7, Bytes("789")));
+  EXPECT_THAT(update->WriteAt(8, Bytes("xyz")), full);
+  EXPECT_EQ(Content(files, "/a"), "01234567xy");
+  ASSERT_OK(file->Sync());
+  ASSERT_OK(files.Rename("/a", "/c"));
+  ASSERT_OK(files.SyncDir("/"));
+  EXPECT_FALSE(disk.failed());
+  // The other ones are refused, and nothing of them is left.
+  disk.SetFree(5);
+  EXPECT_THAT(files.Allocate("/b", 6), full);
+  EXPECT_THAT(files.List("/").value(), ElementsAre("c"));
+  ASSERT_OK(files.Allocate("/b", 5));
+  EXPECT_THAT(files.Allocate("/b", 6), full);
+  ASSERT_OK(files.Allocate("/b", 5));
+  ASSERT_OK(files.Allocate("/b", 2));
+  EXPECT_EQ(files.Space("/").value().free_bytes, 3u);
+  ASSERT_OK(files.Remove("/c"));
+  EXPECT_EQ(files.Space("/").value().free_bytes, 13u);
+}
+
 TEST(SimFiles, MayLoseANameThatWasNotSynced) {
   const auto left = LeftOver("/a", [](Files& files) { WriteFile(files, "/a", "synced", ""); });
   EXPECT_THAT(left, ElementsAre("<none>", "synced"));
@@ -195,6 +281,9 @@ TEST(SimFiles, RefuseEverythingToADeadProcess) {
     EXPECT_THAT(old.List("/"), dead);
     EXPECT_THAT(old.ReadSmall("/a"), dead);
     EXPECT_THAT(old.Lock("/LOCK2"), dead);
+    EXPECT_THAT(old.OpenForUpdate("/a"), dead);
+    EXPECT_THAT(old.Allocate("/a", 1), dead);
+    EXPECT_THAT(old.Space("/"), dead);
     // Its lock is not that of the new process.
     old_lock.reset();
     EXPECT_THAT(files.Lock("/LOCK"), StatusIs(absl::StatusCode::kFailedPrecondition));
@@ -292,13 +381,13 @@ TEST(SimFiles, FindADataDirectoryUpgradedAfterAFailureAtAnyOperationOfTheUpgrade
     n % 2 == 0 ? disk.Crash(n) : disk.KillProcess();
     const std::string between = Content(disk.process(), "/data/FORMAT");
     was_old.insert(between == old_format);
-    EXPECT_TRUE(between == old_format || between.find("format 2\n") != std::string::npos);
+    EXPECT_TRUE(between == old_format || between.find("format 3\n") != std::string::npos);
     if (upgraded) {
       EXPECT_NE(between, old_format) << n;
     }
     ASSERT_OK_AND_ASSIGN(const auto dir, storage::DataDir::Open("/data", disk.process()));
     EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
-    EXPECT_THAT(Content(disk.process(), "/data/FORMAT"), HasSubstr("format 2\n"));
+    EXPECT_THAT(Content(disk.process(), "/data/FORMAT"), HasSubstr("format 3\n"));
   }
   EXPECT_GT(failures, 10);
   EXPECT_EQ(was_old.size(), 2u);
@@ -331,162 +420,6 @@ TEST(SimFiles, FindASegmentFileWholeOrNotAtAllAfterAFailureAtAnyOperation) {
   }
   EXPECT_GT(whole, 2);
   EXPECT_GT(missing, 2);
-}
-
-// Stores.
-
-constexpr RowStoreId kStore{1};
-constexpr FieldId kField{1};
-constexpr size_t kKeys = 20;
-
-// Opens the store of the process that runs, which must work.
-std::unique_ptr<storage::Store> OpenStore(SimFiles& disk) {
-  auto store = storage::Store::Open(
-      "/data/rocks",
-      {.block_cache_bytes = 1 << 20, .write_buffer_bytes = 64 << 10, .files = &disk.process()});
-  EXPECT_OK(store);
-  return store.ok() ? *std::move(store) : nullptr;
-}
-
-// Commit n puts, for each key that it takes, its own number into a row, a vector and the key entry,
-// and into the applied position.
-void Fill(storage::CommitBatch& batch, uint64_t n, const std::vector<uint64_t>& keys) {
-  const std::vector<float> vector(200, static_cast<float>(n));
-  for (const uint64_t key : keys) {
-    const Key name = static_cast<int64_t>(key);
-    batch.PutRow(kStore, RowId{key}, {.insert_seq = Seq{n}, .key = name});
-    batch.PutVector(kStore, kField, RowId{key}, vector);
-    batch.PutKey(kStore, name, {.row = RowId{key}, .insert_seq = Seq{n}});
-  }
-  batch.PutAppliedSeq(Seq{n});
-}
-
-// What a store has: applied position, and the number of the commit that last put each key.
-struct Image {
-  uint64_t applied = 0;
-  std::array<uint64_t, kKeys> of_key{};
-  friend bool operator==(const Image&, const Image&) = default;
-};
-
-// Expects row, vector and key entry of each key to be of one commit.
-Image Read(const storage::Store& store) {
-  Image image{.applied = Raw(store.GetAppliedSeq().value())};
-  std::vector<RowId> rows;
-  std::vector<Key> keys;
-  for (size_t key = 0; key < kKeys; ++key) {
-    rows.push_back(RowId{key});
-    keys.emplace_back(static_cast<int64_t>(key));
-  }
-  const auto stored = store.GetRows(kStore, rows).value();
-  const auto vectors = store.GetVectors(kStore, kField, rows).value();
-  const auto entries = store.LookUpKeys(kStore, keys).value();
-  for (size_t key = 0; key < kKeys; ++key) {
-    EXPECT_EQ(stored[key].has_value(), entries[key].has_value()) << key;
-    EXPECT_EQ(stored[key].has_value(), !vectors[key].empty()) << key;
-    if (!stored[key].has_value() || !entries[key].has_value() || vectors[key].empty()) continue;
-    image.of_key[key] = Raw(stored[key]->insert_seq);
-    EXPECT_EQ(entries[key]->insert_seq, stored[key]->insert_seq) << key;
-    EXPECT_EQ(vectors[key][199], static_cast<float>(image.of_key[key])) << key;
-  }
-  return image;
-}
-
-TEST(SimFiles, FindEveryAcknowledgedCommitOfAStoreWholeAfterEachOf200PowerFailures) {
-  SimFiles disk(7);
-  ASSERT_OK(disk.process().MakeDir("/data"));
-  ASSERT_OK(disk.process().SyncDir("/"));
-  std::mt19937_64 random(7);
-  Image model;
-  std::unique_ptr<storage::Store> store = OpenStore(disk);
-  ASSERT_NE(store, nullptr);
-  int unknown = 0;
-  int refused = 0;
-  for (int round = 0; round < 200; ++round) {
-    SCOPED_TRACE(round);
-    // Sometimes in the middle of what follows, sometimes after it.
-    if (random() % 4 != 0) disk.FailAfter(1 + random() % 30);
-    Image attempted = model;
-    for (uint64_t commits = 1 + random() % 10; commits > 0; --commits) {
-      std::vector<uint64_t> keys;
-      for (uint64_t i = random() % 6; i > 0; --i) keys.push_back(random() % kKeys);
-      storage::CommitBatch batch;
-      attempted.applied = model.applied + 1;
-      for (const uint64_t key : keys) attempted.of_key[key] = attempted.applied;
-      Fill(batch, attempted.applied, keys);
-      if (!store->Commit(batch, /*sync=*/true).ok()) {
-        ++refused;
-        break;
-      }
-      model = attempted;
-    }
-    if (random() % 8 == 0) {
-      disk.KillProcess();
-    } else {
-      disk.Crash(random());
-    }
-    const std::unique_ptr<storage::Store> dead = std::move(store);
-    store = OpenStore(disk);
-    ASSERT_NE(store, nullptr);
-    const Image found = Read(*store);
-    // The commit that was refused may be there, but then all of it.
-    EXPECT_TRUE(found == model || found == attempted) << found.applied << " of " << model.applied;
-    if (found != model) ++unknown;
-    model = found;
-  }
-  EXPECT_GT(model.applied, 200u);
-  EXPECT_GT(refused, 20);
-  EXPECT_GT(unknown, 0);
-}
-
-TEST(SimFiles, FindTheFirstSoManyCommitsOfAStoreThatDidNotSyncThem) {
-  SimFiles disk(8);
-  ASSERT_OK(disk.process().MakeDir("/data"));
-  ASSERT_OK(disk.process().SyncDir("/"));
-  std::mt19937_64 random(8);
-  std::vector<Image> history(1);
-  int lost = 0;
-  for (int round = 0; round < 100; ++round) {
-    SCOPED_TRACE(round);
-    const std::unique_ptr<storage::Store> store = OpenStore(disk);
-    ASSERT_NE(store, nullptr);
-    const Image found = Read(*store);
-    ASSERT_LT(found.applied, history.size());
-    EXPECT_EQ(found, history[found.applied]);
-    if (found.applied + 1 < history.size()) ++lost;
-    history.resize(found.applied + 1);
-    for (uint64_t commits = random() % 40; commits > 0; --commits) {
-      std::vector<uint64_t> keys;
-      for (uint64_t i = random() % 6; i > 0; --i) keys.push_back(random() % kKeys);
-      Image next = history.back();
-      ++next.applied;
-      for (const uint64_t key : keys) next.of_key[key] = next.applied;
-      storage::CommitBatch batch;
-      Fill(batch, next.applied, keys);
-      ASSERT_OK(store->Commit(batch, /*sync=*/false));
-      history.push_back(next);
-    }
-    disk.Crash(random());
-  }
-  EXPECT_GT(lost, 10);
-}
-
-TEST(SimFiles, OpenAStoreAfterAFailureAtAnyOperationOfItsMaking) {
-  int failures = 0;
-  for (uint64_t n = 1; n < 400; ++n) {
-    SCOPED_TRACE(n);
-    SimFiles disk(n);
-    ASSERT_OK(disk.process().MakeDir("/data"));
-    ASSERT_OK(disk.process().SyncDir("/"));
-    disk.FailAfter(n);
-    auto first = storage::Store::Open("/data/rocks", {.files = &disk.process()});
-    const bool failed = disk.failed();
-    disk.Crash(n);
-    ASSERT_NE(OpenStore(disk), nullptr);
-    if (!failed) break;
-    ++failures;
-  }
-  EXPECT_GT(failures, 20);
-  EXPECT_LT(failures, 399);
 }
 
 }  // namespace

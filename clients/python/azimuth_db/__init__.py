@@ -53,7 +53,7 @@ from .schema import (
     SegmentStats,
     VectorField,
 )
-from .server_info import MemoryUse, ServerInfo, ServerLimits
+from .server_info import MemoryUse, ServerInfo, ServerLimits, StoreHealth
 
 try:
     __version__ = version("azimuth-db")
@@ -93,6 +93,7 @@ __all__ = [
     "SegmentStats",
     "ServerInfo",
     "ServerLimits",
+    "StoreHealth",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -63,6 +63,14 @@ def send_parts(
     return total
 
 
+def _durability(relaxed: bool) -> int:
+    return pb.DURABILITY_RELAXED if relaxed else pb.DURABILITY_SYNCED
+
+
+def _synced(durability: int) -> bool:
+    return bool(durability != pb.DURABILITY_RELAXED)
+
+
 def _version(version: int | None) -> int | None:
     return None if version is None else read_version(version, "if_version")
 
@@ -107,6 +115,7 @@ class CollectionWrites:
         *,
         expires_at: Any = None,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> WriteResult:
         """Adds records, given in columns; fails when a key exists.
 
@@ -122,6 +131,8 @@ class CollectionWrites:
                 time zone, a numpy datetime64 (UTC) or int microseconds since 1970; 0: never. None:
                 by the collection's ``ttl_seconds``.
             request_id: Makes repeating the call safe; see the class.
+            relaxed: Whether the server may answer before the write is on disk, which it then is
+                within a second: it survives the death of the server, but not that of the machine.
 
         Raises:
             AlreadyExists: A key exists; nothing of that request was written.
@@ -129,7 +140,7 @@ class CollectionWrites:
             ResourceExhausted: Too many rows wait for their index: try again later.
             ValueError, TypeError: Shapes or types are wrong; nothing was sent.
         """
-        send = self._inserting(request_id)
+        send = self._inserting(request_id, relaxed)
         return self._write_columns(_NOTHING, send, keys, vectors, fields, expires_at)
 
     def upsert(
@@ -141,6 +152,7 @@ class CollectionWrites:
         expires_at: Any = None,
         if_version: int | None = None,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> WriteResult:
         """Adds or replaces whole records, given in columns. Arguments as in :meth:`insert`.
 
@@ -153,7 +165,7 @@ class CollectionWrites:
             Aborted: A record has another version than `if_version`; nothing of that request was
                 written.
         """
-        send = self._upserting(request_id, if_version)
+        send = self._upserting(request_id, relaxed, if_version)
         return self._write_columns(_NOTHING, send, keys, vectors, fields, expires_at)
 
     def update(
@@ -166,6 +178,7 @@ class CollectionWrites:
         if_version: int | None = None,
         skip_missing: bool = False,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> UpdateResult:
         """Changes the given fields and vectors of records that exist, and keeps all others.
 
@@ -180,11 +193,15 @@ class CollectionWrites:
                 written.
             InvalidArgument: A key comes twice, or a value does not fit the schema.
         """
-        send = self._updating(request_id, if_version, skip_missing)
+        send = self._updating(request_id, relaxed, if_version, skip_missing)
         return self._write_columns(_NO_UPDATE, send, keys, vectors, fields, expires_at)
 
     def insert_records(
-        self, records: Iterable[Mapping[str, Any] | Record], *, request_id: str | None = None
+        self,
+        records: Iterable[Mapping[str, Any] | Record],
+        *,
+        request_id: str | None = None,
+        relaxed: bool = False,
     ) -> WriteResult:
         """Adds records, given one by one; fails when a key exists.
 
@@ -200,7 +217,7 @@ class CollectionWrites:
         Raises:
             As :meth:`insert`. For many records :meth:`insert` is much faster.
         """
-        return self._write_records(_NOTHING, self._inserting(request_id), records)
+        return self._write_records(_NOTHING, self._inserting(request_id, relaxed), records)
 
     def upsert_records(
         self,
@@ -208,12 +225,15 @@ class CollectionWrites:
         *,
         if_version: int | None = None,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> WriteResult:
         """Adds or replaces whole records, given one by one; see :meth:`insert_records`.
 
         A record's own ``"if_version"`` goes before `if_version`, which is for all of them.
         """
-        return self._write_records(_NOTHING, self._upserting(request_id, if_version), records)
+        return self._write_records(
+            _NOTHING, self._upserting(request_id, relaxed, if_version), records
+        )
 
     def update_records(
         self,
@@ -222,13 +242,14 @@ class CollectionWrites:
         if_version: int | None = None,
         skip_missing: bool = False,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> UpdateResult:
         """Changes what the dicts name and keeps all else; see :meth:`update`.
 
         Dicts are as in :meth:`insert_records`: None sets a scalar field to null, and leaves a
         vector as it is.
         """
-        send = self._updating(request_id, if_version, skip_missing)
+        send = self._updating(request_id, relaxed, if_version, skip_missing)
         return self._write_records(_NO_UPDATE, send, records)
 
     def delete(
@@ -241,6 +262,7 @@ class CollectionWrites:
         dry_run: bool = False,
         if_version: int | None = None,
         request_id: str | None = None,
+        relaxed: bool = False,
     ) -> DeleteResult:
         """Deletes records by `keys` (unknown ones are no error), by `filter`, or `all` of them.
 
@@ -258,14 +280,14 @@ class CollectionWrites:
         if keys is None:
             if if_version is not None:
                 raise ValueError("delete: if_version goes with keys only")
-            send = self._deleting(request_id, False, dry_run=dry_run)
+            send = self._deleting(request_id, relaxed, False, dry_run=dry_run)
             return send(filter=make_filter(filter, params), delete_all=all)
         if params:
             raise ValueError("delete: params are given without a filter that uses them")
         if dry_run:
             raise ValueError("delete: dry_run goes with filter and all only")
         read = Keys(keys)
-        send = self._deleting(request_id, True, if_version=_version(if_version))
+        send = self._deleting(request_id, relaxed, True, if_version)
         return send_parts(
             DeleteResult(0, 0, commits=0),
             len(read),
@@ -283,36 +305,45 @@ class CollectionWrites:
 
     # Requests.
 
-    def _inserting(self, request_id: str | None) -> Callable[..., WriteResult]:
+    def _common(self, relaxed: bool, if_version: int | None = None) -> dict[str, Any]:
+        common: dict[str, Any] = {"collection": self._name, "durability": _durability(relaxed)}
+        if if_version is not None:
+            common["if_version"] = _version(if_version)
+        return common
+
+    def _inserting(self, request_id: str | None, relaxed: bool) -> Callable[..., WriteResult]:
         ids = request_ids(request_id, self._transport.retries_writes)
+        common = self._common(relaxed)
 
         def send(**records: Any) -> WriteResult:
             reply = self._transport.insert(
-                pb_records.InsertRequest(collection=self._name, request_id=next(ids), **records)
+                pb_records.InsertRequest(request_id=next(ids), **common, **records)
             )
-            return WriteResult(reply.inserted, 0, reply.as_of, reply.replayed)
+            synced = _synced(reply.durability)
+            return WriteResult(reply.inserted, 0, reply.as_of, reply.replayed, synced)
 
         return send
 
     def _upserting(
-        self, request_id: str | None, if_version: int | None
+        self, request_id: str | None, relaxed: bool, if_version: int | None
     ) -> Callable[..., WriteResult]:
         ids = request_ids(request_id, self._transport.retries_writes)
-        common: dict[str, Any] = {"collection": self._name, "if_version": _version(if_version)}
+        common = self._common(relaxed, if_version)
 
         def send(**records: Any) -> WriteResult:
             reply = self._transport.upsert(
                 pb_records.UpsertRequest(request_id=next(ids), **common, **records)
             )
-            return WriteResult(reply.inserted, reply.replaced, reply.as_of, reply.replayed)
+            synced = _synced(reply.durability)
+            return WriteResult(reply.inserted, reply.replaced, reply.as_of, reply.replayed, synced)
 
         return send
 
     def _updating(
-        self, request_id: str | None, if_version: int | None, skip_missing: bool
+        self, request_id: str | None, relaxed: bool, if_version: int | None, skip_missing: bool
     ) -> Callable[..., UpdateResult]:
         ids = request_ids(request_id, self._transport.retries_writes)
-        common: dict[str, Any] = {"collection": self._name, "if_version": _version(if_version)}
+        common = self._common(relaxed, if_version)
 
         def send(**records: Any) -> UpdateResult:
             reply = self._transport.update(
@@ -320,22 +351,28 @@ class CollectionWrites:
                     request_id=next(ids), skip_missing=skip_missing, **common, **records
                 )
             )
-            return UpdateResult(reply.updated, reply.missing, reply.as_of, reply.replayed)
+            synced = _synced(reply.durability)
+            return UpdateResult(reply.updated, reply.missing, reply.as_of, reply.replayed, synced)
 
         return send
 
     def _deleting(
-        self, request_id: str | None, automatic: bool, **common: Any
+        self,
+        request_id: str | None,
+        relaxed: bool,
+        automatic: bool,
+        if_version: int | None = None,
+        dry_run: bool = False,
     ) -> Callable[..., DeleteResult]:
         ids = request_ids(request_id, automatic and self._transport.retries_writes)
+        common = {**self._common(relaxed, if_version), "dry_run": dry_run}
 
         def send(**chosen: Any) -> DeleteResult:
             reply = self._transport.delete(
-                pb_records.DeleteRequest(
-                    collection=self._name, request_id=next(ids), **common, **chosen
-                )
+                pb_records.DeleteRequest(request_id=next(ids), **common, **chosen)
             )
-            return DeleteResult(reply.deleted, reply.as_of, reply.replayed, reply.commits)
+            synced = _synced(reply.durability)
+            return DeleteResult(reply.deleted, reply.as_of, reply.replayed, reply.commits, synced)
 
         return send
 

@@ -94,12 +94,14 @@ class WriteResult:
         replaced: Keys that existed; always 0 for an insert.
         as_of: The sequence number of the (last) batch; 0 when there was nothing to write.
         replayed: Whether the server had done (a part of) it before, by its `request_id`.
+        synced: Whether all of it was on disk when the server answered; see `relaxed`.
     """
 
     inserted: int
     replaced: int
     as_of: int
     replayed: bool = False
+    synced: bool = True
 
     def _and_then(self, later: WriteResult) -> WriteResult:
         return WriteResult(
@@ -107,6 +109,7 @@ class WriteResult:
             self.replaced + later.replaced,
             later.as_of,
             self.replayed or later.replayed,
+            self.synced and later.synced,
         )
 
 
@@ -119,12 +122,14 @@ class UpdateResult:
         missing: Keys without a record; always 0 without `skip_missing`.
         as_of: As in :class:`WriteResult`.
         replayed: As in :class:`WriteResult`.
+        synced: As in :class:`WriteResult`.
     """
 
     updated: int
     missing: int
     as_of: int
     replayed: bool = False
+    synced: bool = True
 
     def _and_then(self, later: UpdateResult) -> UpdateResult:
         return UpdateResult(
@@ -132,6 +137,7 @@ class UpdateResult:
             self.missing + later.missing,
             later.as_of,
             self.replayed or later.replayed,
+            self.synced and later.synced,
         )
 
 
@@ -144,12 +150,14 @@ class DeleteResult:
         as_of: The sequence number of the (last) batch; 0 when there was nothing to delete.
         replayed: As in :class:`WriteResult`.
         commits: In how many atomic steps.
+        synced: As in :class:`WriteResult`.
     """
 
     deleted: int
     as_of: int
     replayed: bool = False
     commits: int = 1
+    synced: bool = True
 
     def _and_then(self, later: DeleteResult) -> DeleteResult:
         return DeleteResult(
@@ -157,6 +165,7 @@ class DeleteResult:
             later.as_of,
             self.replayed or later.replayed,
             self.commits + later.commits,
+            self.synced and later.synced,
         )
 
 

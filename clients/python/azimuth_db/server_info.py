@@ -7,9 +7,16 @@ from typing import Any, TypeVar
 
 from ._generated.azimuth.v1 import admin_pb2 as pb_admin
 
-__all__ = ["MemoryUse", "ServerInfo", "ServerLimits"]
+__all__ = ["MemoryUse", "ServerInfo", "ServerLimits", "StoreHealth"]
 
 T = TypeVar("T")
+
+_STATES = {
+    pb_admin.STORE_STATE_WRITABLE: "writable",
+    pb_admin.STORE_STATE_DISK_LOW: "disk_low",
+    pb_admin.STORE_STATE_FAILED: "failed",
+    pb_admin.STORE_STATE_DATA_LOSS: "data_loss",
+}
 
 
 def _read(cls: type[T], message: Any) -> T:
@@ -67,6 +74,43 @@ class MemoryUse:
 
 
 @dataclass(frozen=True)
+class StoreHealth:
+    """How safe the data is.
+
+    Attributes:
+        state: ``"writable"``; ``"disk_low"``: only deletes are taken, until there is room;
+            ``"failed"``: read-only after a failed write, the server stops; ``"data_loss"``:
+            read-only, since commits that were on disk are missing.
+        reason: Why; empty while it is writable.
+        synced_seq: Every commit up to this sequence number is on disk.
+        watermark_seq: The same, as it is noted outside of the write-ahead log.
+        disk_capacity_bytes: Of the disk that holds the data.
+        disk_free_bytes: What is free of it.
+        disk_floor_bytes: With less free, writes but deletes are refused.
+        ballast_bytes: Held, to be given up when the disk is full.
+        damaged_rows: Found unreadable since the start.
+        segments_set_aside: Bad segment files found since the start; they are built again.
+    """
+
+    state: str
+    reason: str
+    synced_seq: int
+    watermark_seq: int
+    disk_capacity_bytes: int
+    disk_free_bytes: int
+    disk_floor_bytes: int
+    ballast_bytes: int
+    damaged_rows: int
+    segments_set_aside: int
+
+    @classmethod
+    def _from_message(cls, message: pb_admin.StoreHealth) -> StoreHealth:
+        values = {f.name: getattr(message, f.name) for f in fields(cls)}
+        values["state"] = _STATES.get(message.state, "unknown")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class ServerInfo:
     """The server's version, limits and memory.
 
@@ -77,6 +121,7 @@ class ServerInfo:
         unindexed_rows: Rows of all collections that wait for a segment file.
         incarnation: Changes when the data directory gets another history, by a restore.
         as_of: The store's sequence number.
+        store: How safe the data is.
     """
 
     version: str
@@ -85,6 +130,7 @@ class ServerInfo:
     unindexed_rows: int
     incarnation: int
     as_of: int
+    store: StoreHealth
 
     @classmethod
     def _from_message(cls, reply: pb_admin.ServerInfoResponse) -> ServerInfo:
@@ -95,4 +141,5 @@ class ServerInfo:
             unindexed_rows=reply.unindexed_rows,
             incarnation=reply.incarnation,
             as_of=reply.as_of,
+            store=StoreHealth._from_message(reply.store),
         )

@@ -25,11 +25,13 @@ class CommitQueueTest : public ::testing::Test {
     EXPECT_OK(opened);
     store_ = *std::move(opened);
     views_ = std::make_unique<ViewRegistry>(Seq{0}, store_->TakeSnapshot());
-    queue_ = std::make_unique<CommitQueue>(*store_, *views_, Seq{0});
+    queue_ = std::make_unique<CommitQueue>(*store_, *views_, durability_, Clock::System(), Seq{0});
   }
 
   TempDir dir_;
   std::unique_ptr<storage::Store> store_;
+  DiskGuard disk_{dir_.path(), dir_.path() + "/BALLAST", storage::Files::Posix(), {}};
+  Durability durability_{disk_};
   std::unique_ptr<ViewRegistry> views_;
   std::unique_ptr<CommitQueue> queue_;
 };

@@ -28,13 +28,9 @@ void ExpectUnserved(const std::vector<std::pair<std::string, std::string>>& case
 }
 
 TEST(CheckServed, RefusesUnservedFieldsOfWrites) {
-  ExpectUnserved<pb::InsertRequest>(
-      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
-  ExpectUnserved<pb::UpsertRequest>(
-      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
-  ExpectUnserved<pb::UpdateRequest>(
-      {{"partition: 'p'", "partition"}, {"durability: DURABILITY_RELAXED", "durability"}});
-  ExpectUnserved<pb::DeleteRequest>({{"durability: DURABILITY_RELAXED", "durability"}});
+  ExpectUnserved<pb::InsertRequest>({{"partition: 'p'", "partition"}});
+  ExpectUnserved<pb::UpsertRequest>({{"partition: 'p'", "partition"}});
+  ExpectUnserved<pb::UpdateRequest>({{"partition: 'p'", "partition"}});
 }
 
 TEST(CheckServed, TakesIdsAndConditionsOfWrites) {
@@ -44,12 +40,14 @@ TEST(CheckServed, TakesIdsAndConditionsOfWrites) {
   EXPECT_OK(CheckServed(Parse<pb::DeleteRequest>("request_id: 'r' if_version: 0 dry_run: true")));
 }
 
-TEST(CheckServed, TakesSyncedDurabilityAndRefusesUnknownNumbers) {
+TEST(CheckServed, TakesBothDurabilitiesAndRefusesUnknownNumbers) {
   EXPECT_OK(CheckServed(Parse<pb::InsertRequest>("durability: DURABILITY_SYNCED")));
+  EXPECT_OK(CheckServed(Parse<pb::InsertRequest>("durability: DURABILITY_RELAXED")));
+  EXPECT_OK(CheckServed(Parse<pb::DeleteRequest>("durability: DURABILITY_RELAXED")));
   pb::InsertRequest request;
   request.set_durability(static_cast<pb::Durability>(9));
-  EXPECT_THAT(CheckServed(request),
-              StatusIs(absl::StatusCode::kInvalidArgument, "durability: 9 is unknown; synced"));
+  EXPECT_THAT(CheckServed(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                             "durability: 9 is unknown; synced or relaxed"));
 }
 
 TEST(CheckServed, RefusesUnservedFieldsOfReads) {

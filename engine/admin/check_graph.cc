@@ -1,0 +1,103 @@
+#include "engine/admin/check_graph.h"
+
+#include "base/status.h"
+#include "engine/segment/metric.h"
+#include "index/bitset.h"
+#include "index/distance/distance.h"
+#include "index/topk.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace azimuth::engine {
+namespace {
+
+constexpr size_t kEf = 64;  // That of a search that does not say.
+
+// True if a search for the vector of `position` finds it, or others that are as near.
+absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& field,
+                                 size_t vector_slot, uint32_t position, const float* vector,
+                                 index::GraphScratch& scratch, const CancelToken& cancel) {
+  index::TopK top;
+  top.Reset(kEf, nullptr);
+  AZ_RETURN_IF_ERROR(segment
+                         .Walk(vector_slot, vector, kEf, std::numeric_limits<uint64_t>::max(),
+                               nullptr, top, scratch, cancel)
+                         .status());
+  const uint32_t self = 0;
+  float own = 0;
+  index::KernelsFor(ToIndexMetric(field.metric))
+      .gather(vector, vector, field.dim, field.dim, &self, 1, &own);
+  // With the inner product there may be more than ef that are nearer than it is to itself.
+  if (top.full() && top.bound() <= own) return true;
+  return std::any_of(top.Sorted().begin(), top.Sorted().end(), [&](const index::Neighbor& found) {
+    return found.position == position || found.distance == own;
+  });
+}
+
+}  // namespace
+
+uint32_t CountUnreachable(const index::FrozenGraph& graph) {
+  const uint32_t count = graph.node_count();
+  if (count == 0) return 0;
+  index::Bitset reached(count);
+  std::vector<uint32_t> frontier = {graph.entry_node()};
+  reached.Set(graph.entry_node());
+  uint32_t reached_count = 1;
+  while (!frontier.empty()) {
+    const uint32_t node = frontier.back();
+    frontier.pop_back();
+    for (const uint32_t neighbor : graph.Level0(node)) {
+      if (reached.Test(neighbor)) continue;
+      reached.Set(neighbor);
+      ++reached_count;
+      frontier.push_back(neighbor);
+    }
+  }
+  return count - reached_count;
+}
+
+absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedCollection& collection,
+                                       const Segment& segment, size_t vector_slot) {
+  const VectorFieldDef& field = collection.schema.vectors[vector_slot];
+  const SegmentGraph graph = segment.Graph(vector_slot);
+  const uint32_t nodes = graph.graph->node_count();
+  const std::string place = absl::StrFormat(
+      "%s, graph of field %s", collection.SegmentPlace(segment.id()), Quoted(field.name));
+  const uint32_t unreachable = CountUnreachable(*graph.graph);
+  context.report.graph_nodes += nodes;
+  context.report.unreachable_nodes += unreachable;
+  bool right = true;
+  if (nodes >= kReachableNodesMin && unreachable > kUnreachableShareMax * nodes) {
+    right = false;
+    context.findings.Derived(
+        "graph.unreachable", place,
+        absl::StrFormat("%d of %d nodes cannot be reached", unreachable, nodes));
+  }
+  AZ_RETURN_IF_ERROR(context.cancel.Check());
+  std::vector<uint32_t> positions;
+  const uint32_t step = std::max<uint32_t>(1, nodes / kRecallSample);
+  for (uint32_t i = 0; i < nodes && positions.size() < kRecallSample; i += step) {
+    positions.push_back(graph.node_positions[i]);
+  }
+  const auto vectors = segment.ExportVectors(vector_slot, positions);
+  index::GraphScratch scratch;
+  uint32_t found = 0;
+  for (size_t i = 0; i < positions.size(); ++i) {
+    AZ_ASSIGN_OR_RETURN(const bool finds, FindsItself(segment, field, vector_slot, positions[i],
+                                                      vectors[i], scratch, context.cancel));
+    if (finds) ++found;
+  }
+  const auto missed = static_cast<double>(positions.size() - found);
+  if (missed > std::max(kMissesMax, (1 - kSelfRecallMin) * static_cast<double>(positions.size()))) {
+    right = false;
+    context.findings.Derived("graph.self_recall", place,
+                             absl::StrFormat("%d of %d vectors that were searched for were found",
+                                             found, positions.size()));
+  }
+  return right;
+}
+
+}  // namespace azimuth::engine

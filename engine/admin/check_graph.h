@@ -1,0 +1,35 @@
+// The check of a segment's graph: how many nodes level 0 leads to from the entry, and whether
+// vectors find themselves.
+//
+// A graph is an approximation, and some nodes may be out of reach of a walk: that is counted. Only
+// where it is so many that searches suffer is it a finding.
+// Thread safety: functions only.
+#pragma once
+
+#include "engine/admin/findings.h"
+#include "engine/segment/segment.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+
+namespace azimuth::engine {
+
+// Of the nodes of a graph; of a graph of fewer nodes a few say nothing.
+inline constexpr double kUnreachableShareMax = 0.01;
+inline constexpr uint32_t kReachableNodesMin = 1000;
+// Vectors that are searched for in a graph, and the share that must be found; in a graph of a few
+// nodes so many may be missed.
+inline constexpr uint32_t kRecallSample = 64;
+inline constexpr double kSelfRecallMin = 0.9;
+inline constexpr double kMissesMax = 2;
+
+// Nodes of `graph` that level 0 does not lead to from the entry node. REQUIRES: its neighbours are
+// below node_count().
+uint32_t CountUnreachable(const index::FrozenGraph& graph);
+
+// False if there is a finding. REQUIRES: segment.HasGraph(vector_slot), and it is verified.
+absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedCollection& collection,
+                                       const Segment& segment, size_t vector_slot);
+
+}  // namespace azimuth::engine

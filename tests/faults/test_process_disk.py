@@ -1,0 +1,394 @@
+"""Disks that are full, read-only, slow, or that interrupt what they do."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from azimuth_db import AzimuthError, Client, DeadlineExceeded, ResourceExhausted, Unavailable
+from conftest import Make
+from disks import MIB, Disk, mounted
+from fault_items import Items, Load
+from fault_server import FaultServer, wait_for
+from faults import FaultShim
+from server_process import TINY_SEGMENTS
+
+HEAL_S = 20.0
+SMALL = (*TINY_SEGMENTS, "--write-buffer-mb", "1", "--block-cache-mb", "1")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with mounted(tmp_path / "disk", 80) as small:
+        yield small
+
+
+def shimmed(server: FaultServer) -> FaultShim:
+    """A shim for it, which does nothing yet; starts of the server have it from now on."""
+    shim = FaultShim(server.folder / "shim", server.data_dir, server.binary)
+    server.environment.update(shim.environment())
+    return shim
+
+
+def fill(server: FaultServer, rows: int = 1000, dimension: int = 8) -> Items:
+    items = Items(dimension=dimension)
+    with server.start().client() as db:
+        items.create(db)
+        items.insert(db, range(rows))
+    return items
+
+
+def writes_again(db: Client, items: Items) -> None:
+    """Waits until a write is taken, without a restart."""
+
+    def written() -> bool:
+        try:
+            items.upsert(db, range(20))
+        except ResourceExhausted:
+            return False
+        return True
+
+    wait_for("writes are taken again", written, HEAL_S)
+
+
+def insert_until_refused(db: Client, items: Items, first: int) -> int:
+    """Inserts batches of rows until the disk has no room; returns the next key."""
+    for start in range(first, 10**6, 100):
+        try:
+            items.insert(db, range(start, start + 100))
+        except ResourceExhausted as error:
+            if not re.search("disk|space", error.message):
+                raise
+            return start
+    raise AssertionError("the disk does not get full")
+
+
+@pytest.mark.fault(28)
+def test_a_disk_below_its_floor_refuses_writes_but_deletes_and_heals_by_itself(
+    disk: Disk, make: Make
+) -> None:
+    server = make(*SMALL, "--disk-floor-mb", "16", folder=disk.path / "server")
+    items = fill(server, dimension=256)
+    disk.take(disk.free_bytes() - 30 * MIB)
+    with server.client() as db:
+        first = insert_until_refused(db, items, 10000)
+        assert disk.free_bytes() > 4 * MIB, "the floor was not kept"
+        for _ in range(3):
+            with pytest.raises(ResourceExhausted):
+                items.insert(db, range(first, first + 100))
+        items.check(db)
+        items.delete(db, range(500))
+        db.drop_collection("none", if_exists=True)
+        items.check(db)
+        disk.give_back()
+        writes_again(db, items)
+        items.check(db)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
+def test_a_disk_that_somebody_else_fills_refuses_writes_and_heals_by_itself(
+    disk: Disk, make: Make
+) -> None:
+    server = make(*SMALL, "--disk-floor-mb", "1", "--ballast-mb", "8", folder=disk.path / "server")
+    items = fill(server, dimension=256)
+    with server.client() as db:
+        disk.take(disk.free_bytes())
+        insert_until_refused(db, items, 10000)
+        items.check(db)
+        # What the ballast gave up is there for this.
+        items.delete(db, range(100))
+        items.check(db)
+        disk.give_back()
+        writes_again(db, items)
+        with Load(items, server.address, threads=2) as load:
+            wait_for("the load runs", lambda: load.acknowledged > 30)
+        assert not load.errors
+        items.check(db)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
+def test_a_server_starts_on_a_full_disk_and_answers(disk: Disk, make: Make) -> None:
+    server = make(*SMALL, folder=disk.path / "server")
+    items = fill(server, dimension=64)
+    server.kill()
+    disk.take(disk.free_bytes())
+    server.launch()
+    if server.wait_ready():
+        with server.client() as db:
+            items.check(db)
+            with pytest.raises(ResourceExhausted):
+                items.insert(db, range(10000, 10100))
+            disk.give_back()
+            writes_again(db, items)
+    else:
+        # It may not, but says why, and does once there is room.
+        assert server.wait() == 1
+        assert "space" in server.last_lines(3)
+        disk.give_back()
+    server.kill()
+    with server.start().client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
+def test_no_space_for_anything_refuses_writes_until_there_is(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server)
+    with server.client() as db:
+        shim.set("space@1=ENOSPC:sticky")
+        with pytest.raises(ResourceExhausted):
+            items.upsert(db, range(900, 1100))
+        for _ in range(5):
+            with pytest.raises(ResourceExhausted):
+                items.upsert(db, range(900, 1100))
+        items.check(db)
+        assert shim.hits()
+        shim.clear()
+        writes_again(db, items)
+        items.upsert(db, range(900, 1100))
+        items.check(db)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(29)
+def test_no_space_for_segment_files_fails_builds_only_until_there_is(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, 100)
+    with server.client() as db:
+        rules = [f"{call}(segments/*)@1=ENOSPC:sticky" for call in ("write", "pwrite", "allocate")]
+        shim.set(";".join(rules))
+        items.insert(db, range(100, 2000))
+        stats = db.collection("items").stats
+        error = wait_for("a build fails", lambda: stats().index_error)
+        assert "space" in error
+        items.upsert(db, range(50))
+        items.check(db)
+        assert not list((server.data_dir / "segments").glob("*.tmp"))
+        shim.clear()
+        wait_for("all is built", lambda: stats().unindexed_rows == 0, HEAL_S)
+        assert not stats().index_error, "the status stays red"
+        assert server.segment_files()
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(30)
+def test_tables_that_cannot_be_read_are_data_loss_while_they_cannot(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server)
+    with server.client() as db:
+        db.collection("items").wait_indexed()
+    # What was just written is still in memory; a start reads from the disk.
+    assert server.stop() == 0
+    server.start()
+    with Client(server.address, retries=0) as db:
+        shim.set("pread(rocks/*.sst)@1=EIO:sticky")
+        unread = 0
+        for key in range(0, 1000, 50):
+            try:
+                [record] = db.collection("items").get([key])
+            except AzimuthError as error:
+                if error.code.name not in ("DATA_LOSS", "UNAVAILABLE"):
+                    raise
+                unread += 1
+            else:
+                assert record is not None, f"key {key} is missing, and no error says so"
+        assert unread, "nothing was read from the disk"
+        items.check_search(db)
+        shim.clear()
+        items.check(db)
+        assert server.exit_code() is None
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+FAILURES = [
+    pytest.param("sync(rocks/*.log)@1=EIO", marks=pytest.mark.fault(31)),
+    pytest.param("sync(rocks/*.log)@1=EIO:sticky", marks=pytest.mark.fault(31)),
+    pytest.param("sync@1=EIO:sticky", marks=pytest.mark.fault(31)),
+    pytest.param("write(rocks/*.log)@1=EIO", marks=pytest.mark.fault(31)),
+    pytest.param("change@1=EROFS:sticky", marks=pytest.mark.fault(32)),
+    pytest.param("change@1=EACCES:sticky", marks=pytest.mark.fault(32)),
+]
+
+
+@pytest.mark.parametrize("rules", FAILURES)
+def test_after_a_failed_write_or_sync_the_store_is_read_only_and_the_server_ends(
+    make: Make, rules: str
+) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server)
+    with Client(server.address, retries=0) as db:
+        shim.set(rules)
+        with pytest.raises(Unavailable, match="unknown"):
+            items.upsert(db, range(990, 1010))
+        # Never does it go on by itself, even if the disk does.
+        shim.clear()
+        try:
+            with pytest.raises(AzimuthError) as caught:
+                items.upsert(db, range(5))
+        finally:
+            # Those of an unknown outcome, when the server was gone already, were not sent.
+            del items.in_flight[1:]
+        assert caught.value.code.name in ("FAILED_PRECONDITION", "UNAVAILABLE")
+    assert server.wait() == 1
+    assert "read-only" in server.log()
+    server.start()
+    with server.client() as db:
+        items.check(db)
+        items.upsert(db, range(990, 1010))
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(32)
+def test_a_start_on_a_read_only_disk_is_refused_clearly(disk: Disk, make: Make) -> None:
+    server = make(*SMALL, folder="server")
+    server.data_dir = disk.path / "data"
+    items = fill(server, 300)
+    assert server.stop() == 0
+    disk.make_read_only()
+    assert server.ends() == 1
+    said = server.last_lines(2)
+    assert str(server.data_dir) in said
+    assert "ead-only" in said
+    disk.make_read_only(False)
+    with server.start().client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "write@1=short:sticky;pwrite@1=short:sticky",
+        ";".join(f"write@{n}=EINTR" for n in range(1, 48, 3)),
+        # All that may say so, by POSIX.
+        ";".join(
+            f"{call}@{n}=EINTR"
+            for call in (
+                "open",
+                "create",
+                "read",
+                "pread",
+                "write",
+                "pwrite",
+                "truncate",
+                "allocate",
+            )
+            for n in (1, 3)
+        ),
+    ],
+    ids=["short writes", "interrupted writes", "interrupted calls"],
+)
+def test_short_and_interrupted_calls_are_done_to_their_end(make: Make, rules: str) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, 100)
+    with server.client() as db:
+        shim.set(rules)
+        items.insert(db, range(100, 2000))
+        db.collection("items").wait_indexed()
+        items.delete(db, range(50))
+        items.check(db)
+        assert shim.hits() >= 5
+    server.kill()
+    shim.clear()
+    with server.start().client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(33)
+def test_a_start_with_short_and_interrupted_calls_is_right(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, 1000)
+    server.kill()
+    interrupted = ";".join(f"read@{n}=EINTR" for n in range(2, 40, 5))
+    shim.set(f"write@1=short:sticky;pwrite@1=short:sticky;{interrupted}")
+    with server.start().client() as db:
+        items.check(db)
+    server.kill()
+    shim.clear()
+    server.assert_sound()
+
+
+SYNC_MS = 250
+
+
+@pytest.mark.fault(34)
+def test_slow_syncs_are_shared_and_searches_do_not_wait_for_them(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items, still = fill(server, 10), Items("still")
+    with server.client() as db:
+        still.create(db)
+        still.insert(db, range(1000))
+        db.collection("still").wait_indexed()
+        shim.set(f"sync(rocks/*.log)@1=sleep:{SYNC_MS}:sticky")
+        with Load(items, server.address, threads=16) as load:
+            wait_for("the load runs", lambda: load.acknowledged > 16)
+            began, first, syncs = time.monotonic(), load.acknowledged, shim.counts()["fdatasync"]
+            took = []
+            while time.monotonic() < began + 6 * SYNC_MS / 1000:
+                asked = time.monotonic()
+                still.check_search(db)
+                took.append(time.monotonic() - asked)
+            # Groups grow: many batches are acknowledged by one sync.
+            synced = shim.counts()["fdatasync"] - syncs
+            assert load.acknowledged - first > 4 * synced, (load.acknowledged - first, synced)
+            took.sort()
+            assert took[len(took) * 9 // 10] < SYNC_MS / 2000, "searches wait for syncs"
+            # A deadline that is shorter than the sync is kept.
+            with Client(server.address, timeout=SYNC_MS / 2500, retries=0) as hasty:
+                asked = time.monotonic()
+                with pytest.raises((DeadlineExceeded, Unavailable)):
+                    items.upsert(hasty, range(10))
+                assert time.monotonic() - asked < 4 * SYNC_MS / 1000
+        shim.clear()
+        assert not load.errors
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(34)
+def test_one_very_slow_sync_of_many_delays_only_those_who_wait_for_it(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, 100)
+    with server.client() as db, ThreadPoolExecutor(1) as pool:
+        shim.set("sync(rocks/*.log)@20=sleep:1500")
+        began = time.monotonic()
+        slow = pool.submit(lambda: [items.upsert(db, range(10)) for _ in range(30)])
+        while not slow.done():
+            items_there = db.collection("items").count()
+            assert items_there == 100
+        assert slow.result()
+        assert 1.4 < time.monotonic() - began < 10
+        assert shim.hits() == 1
+        items.check(db)
+    assert server.stop() == 0
