@@ -57,21 +57,49 @@ class TextLogFile final : public rocksdb::FSWritableFileOwnerWrapper {
   }
 };
 
-#ifdef AZ_FAILPOINTS_ENABLED
-// A log with a place to die between its last write and its sync.
+// A sync that failed, as an error for good: RocksDB goes on by itself after a full disk, but nobody
+// knows any more what of the file is on disk.
+rocksdb::IOStatus ForGood(const rocksdb::IOStatus& status) {
+  if (!status.IsNoSpace()) return status;
+  return rocksdb::IOStatus::IOError("a sync failed", status.ToString());
+}
+
+// A write-ahead log.
 class LogFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   using FSWritableFileOwnerWrapper::FSWritableFileOwnerWrapper;
 
   rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
                          rocksdb::IODebugContext* debug) override {
+#ifdef AZ_FAILPOINTS_ENABLED
+    // A place to die between the last write and its sync.
     if (const absl::Status status = VisitFailpoint(Failpoint::kLogBeforeSync); !status.ok()) {
       return rocksdb::IOStatus::IOError(std::string(status.message()));
     }
-    return target()->Sync(options, debug);
+#endif
+    return ForGood(target()->Sync(options, debug));
+  }
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    return ForGood(target()->Fsync(options, debug));
   }
 };
-#endif
+
+// The database's directory: its sync stands behind the names of logs.
+class Directory final : public rocksdb::FSDirectoryWrapper {
+ public:
+  using FSDirectoryWrapper::FSDirectoryWrapper;
+
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    return ForGood(FSDirectoryWrapper::Fsync(options, debug));
+  }
+  rocksdb::IOStatus FsyncWithDirOptions(const rocksdb::IOOptions& options,
+                                        rocksdb::IODebugContext* debug,
+                                        const rocksdb::DirFsyncOptions& sync_options) override {
+    return ForGood(FSDirectoryWrapper::FsyncWithDirOptions(options, debug, sync_options));
+  }
+};
 
 // A table whose bytes the disk cannot read is a damaged table: the blocks that can be read are
 // still answered from. (RocksDB would take an error of reading in a merge for one of writing, and
@@ -122,9 +150,15 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
     const rocksdb::IOStatus status = target()->NewWritableFile(path, options, result, debug);
     if (!status.ok()) return status;
     if (path.ends_with("/LOG")) *result = std::make_unique<TextLogFile>(std::move(*result));
-#ifdef AZ_FAILPOINTS_ENABLED
     if (path.ends_with(".log")) *result = std::make_unique<LogFile>(std::move(*result));
-#endif
+    return status;
+  }
+
+  rocksdb::IOStatus NewDirectory(const std::string& path, const rocksdb::IOOptions& options,
+                                 std::unique_ptr<rocksdb::FSDirectory>* result,
+                                 rocksdb::IODebugContext* debug) override {
+    const rocksdb::IOStatus status = target()->NewDirectory(path, options, result, debug);
+    if (status.ok()) *result = std::make_unique<Directory>(std::move(*result));
     return status;
   }
 

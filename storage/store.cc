@@ -77,6 +77,10 @@ class StoreEvents final : public rocksdb::EventListener {
  public:
   explicit StoreEvents(StoreListener* listener) : listener_(listener) {}
 
+  // A write to the log failed, and no new log was begun since.
+  bool log_failed() const { return log_failed_.load(); }
+  void LogBegun() { log_failed_.store(false); }
+
   // Null while there is no open database.
   void SetDb(rocksdb::DB* db) { db_.store(db); }
 
@@ -89,7 +93,8 @@ class StoreEvents final : public rocksdb::EventListener {
   // Called by the thread that writes, after the new log was made and before it is written.
   void OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) override {
     rocksdb::DB* const db = db_.load();
-    if (db == nullptr) return;
+    // A log that a write has failed to is not written again: the flush that follows has all of it.
+    if (db == nullptr || log_failed_.load()) return;
     // After an error RocksDB itself refuses the writes that follow, and calls OnBackgroundError.
     const rocksdb::Status synced = db->SyncWAL();
     AZ_FAILPOINT_VISIT(kLogAfterRotate);
@@ -104,6 +109,7 @@ class StoreEvents final : public rocksdb::EventListener {
                                        : FromRocksWrite(PlaceOf(reason), *background_error);
     // A damaged table does not keep the others from being written; merges of it are tried again.
     if (damage) *background_error = rocksdb::Status::OK();
+    if (reason == rocksdb::BackgroundErrorReason::kWriteCallback) log_failed_.store(true);
     if (listener_ == nullptr) return;
     if (damage) {
       listener_->OnDamage(status);
@@ -134,6 +140,7 @@ class StoreEvents final : public rocksdb::EventListener {
 
   StoreListener* const listener_;
   std::atomic<rocksdb::DB*> db_ = nullptr;
+  std::atomic<bool> log_failed_ = false;
 };
 
 struct Store::Rep {
@@ -174,6 +181,25 @@ struct Store::Rep {
   absl::Status CheckWritable() const {
     if (!read_only) return absl::OkStatus();
     return absl::FailedPreconditionError("the database was opened to be read only");
+  }
+
+  // Begins a new log after a write to the old one failed on a full disk. RocksDB goes on by itself
+  // once there is room, and begins a new log if it has something to flush; but if it has nothing it
+  // appends to the old one, after half a record, and with sequence numbers that stand there
+  // already.
+  absl::Status BeginLog() {
+    AZ_ASSIGN_OR_RETURN(const auto applied,
+                        Get(Family::kMeta, AppliedSeqKey(), "the applied position", nullptr));
+    rocksdb::WriteOptions unlogged;
+    unlogged.disableWAL = true;
+    // Something to flush; the same value once more, or what a new store answers.
+    const rocksdb::Status put = db->Put(unlogged, handle(Family::kMeta), AppliedSeqKey(),
+                                        applied.value_or(EncodeSeq(kSeqZero)));
+    AZ_RETURN_IF_ERROR(FromRocksWrite("begin a new log", put));
+    AZ_RETURN_IF_ERROR(
+        FromRocksWrite("begin a new log", db->Flush(rocksdb::FlushOptions(), handles)));
+    events->LogBegun();
+    return absl::OkStatus();
   }
 
   // One value; nullopt if the key is not there.
@@ -319,6 +345,7 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  if (rep_->events->log_failed()) AZ_RETURN_IF_ERROR(rep_->BeginLog());
   rocksdb::WriteOptions options;
   options.sync = sync;
   return FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));

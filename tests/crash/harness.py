@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import signal
 import sys
 import threading
@@ -19,15 +18,14 @@ from checks import Checked, check_collection, lost, recall
 from collection_maker import CollectionMaker, Temporary
 from oracle import Violation, now_us
 from reader import Reader
-from scenes import AT_STOP, VISITS, set_scene
+from scenes import AT_STOP, VISITS, failpoint_names, set_scene
 from server_process import TINY_SEGMENTS, ServerProcess, has_failpoints
 from verify import has_verify, verify
 from workload import ENDS_AFTER_US, THREADS_PER_COLLECTION, Target, Writer
 from writes import repeat
 
-ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = (*TINY_SEGMENTS, "--write-buffer-mb", "1", "--log-level", "warning")
-LOAD_S = (0.05, 1.0)
+LOAD_S = (0.05, 0.6)
 RECOVERY_KILL_S = (0.0, 0.3)
 FAILPOINT_LOAD_S = 3.0
 JOIN_S = 60.0
@@ -38,12 +36,6 @@ RECALL_QUERIES = 200
 RECALL_CHANGE_MAX = 0.001
 # A failpoint that was armed so often and never reached is one that the load does not come by.
 ATTEMPTS_MAX = 3
-
-
-def failpoint_names() -> list[str]:
-    """Returns the names of all failpoints, from the list that the server is built with."""
-    text = (ROOT / "base" / "failpoint.h").read_text()
-    return re.findall(r'^ +X\(k\w+, "([a-z_.]+)"\)', text, re.MULTILINE)
 
 
 @dataclass

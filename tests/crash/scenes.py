@@ -1,4 +1,4 @@
-"""What has to be so that a server comes by a failpoint."""
+"""The failpoints, and what has to be so that a server comes by them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import re
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 TITLE = "azimuth data directory, format "
 # Failpoints that are passed when a server stops by itself.
 AT_STOP = ("close.",)
@@ -25,6 +26,12 @@ VISITS = {
     "upgrade": 1,
     "watermark.before_sync": 2,
 }
+
+
+def failpoint_names() -> list[str]:
+    """Returns the names of all failpoints, from the list that the server is built with."""
+    text = (ROOT / "base" / "failpoint.h").read_text()
+    return re.findall(r'^ +X\(k\w+, "([a-z_.]+)"\)', text, re.MULTILINE)
 
 
 def set_scene(failpoint: str, data_dir: Path, chooser: random.Random) -> None:

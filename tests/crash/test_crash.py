@@ -9,7 +9,8 @@ import random
 from pathlib import Path
 
 import pytest
-from harness import Harness, failpoint_names
+from harness import Harness
+from scenes import failpoint_names
 
 ROUNDS = int(os.environ.get("AZIMUTH_CRASH_ROUNDS", "20"))
 

@@ -23,12 +23,14 @@ TEST(DatabaseSimulation, AnswersAsAPlainMapDoesThroughCrashesAtAnyOperation) {
     total.builds += simulation.counts().builds;
     total.crashes += simulation.counts().crashes;
     total.nested += simulation.counts().nested;
+    total.verified += simulation.counts().verified;
     total.in_doubt += simulation.counts().in_doubt;
   }
   // Else it would not show what it claims to.
   EXPECT_GT(total.builds, seeds);
   EXPECT_GT(total.crashes, seeds);
   EXPECT_GT(total.nested, seeds);
+  EXPECT_GT(total.verified, seeds);
   EXPECT_TRUE(given != nullptr || total.in_doubt > 0);
 }
 

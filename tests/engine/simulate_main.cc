@@ -71,15 +71,17 @@ int main(int argc, char** argv) {
     total.builds += counts.builds;
     total.crashes += counts.crashes;
     total.restarts += counts.restarts;
+    total.verified += counts.verified;
     total.in_doubt += counts.in_doubt;
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   absl::PrintF(
       "{\"seeds\": %d, \"first_seed\": %d, \"simulated_operations\": %d, \"writes\": %d, "
-      "\"nested\": %d, \"builds\": %d, \"crashes\": %d, \"restarts\": %d, \"in_doubt\": %d, "
+      "\"nested\": %d, \"builds\": %d, \"crashes\": %d, \"restarts\": %d, \"verified\": %d, "
+      "\"in_doubt\": %d, "
       "\"violations\": %d, \"seconds\": %.1f}\n",
       options.seeds, options.first_seed, total.operations, total.writes, total.nested, total.builds,
-      total.crashes, total.restarts, total.in_doubt, violations, seconds);
+      total.crashes, total.restarts, total.verified, total.in_doubt, violations, seconds);
   return violations == 0 ? 0 : 1;
 }

@@ -197,11 +197,11 @@ class Run:
 
     @property
     def _heals(self) -> bool:
-        """Whether the server must go on as before once the fault is over, without a restart."""
+        """Whether the server must go on once the fault is over, without a restart."""
         case = self.outcome.case
         # A sync that failed says nothing of what is on disk, and a listener that failed is deaf:
         # then a server may end, too.
-        return case.error == "ENOSPC" and case.call not in ("fsync", "fdatasync")
+        return case.error == "ENOSPC" and "sync" not in case.call
 
     def _heal(self) -> None:
         """There is room again: a full disk is over; any other error may have ended the writes."""

@@ -226,12 +226,11 @@ def unserved() -> list[Any]:
         search_pb2_grpc.SearchServiceStub,
     )
     c = {"collection": "items"}
-    keys = types_pb2.KeyList(int64_keys=types_pb2.Int64List(values=[1]))
     row = types_pb2.Record(key=types_pb2.Key(int64_key=1))
     rows = types_pb2.RecordList(records=[row])
     query = types_pb2.Vector(dense=types_pb2.DenseVector(values=[0, 0, 0, 0]))
     insert, upsert = records_pb2.InsertRequest, records_pb2.UpsertRequest
-    update, delete = records_pb2.UpdateRequest, records_pb2.DeleteRequest
+    update = records_pb2.UpdateRequest
     read, count = records_pb2.QueryRequest, records_pb2.CountRequest
     ask, options = search_pb2.SearchRequest, search_pb2.SearchOptions
     params = search_pb2.SearchParams

@@ -97,10 +97,13 @@ TEST(Ballast, TakesAgainWhatIsOnlyFoundForItMayHaveLostItsBlocks) {
     SimFiles disk(seed);
     disk.SetCapacity(kCapacity);
     ASSERT_OK(Ballast(kPath, disk.process()).Hold(60'000));
-    disk.Crash(seed);
+    seed % 2 == 0 ? disk.Crash(seed) : disk.KillProcess();
     Files& files = disk.process();
     Ballast ballast(kPath, files);
     ASSERT_OK(ballast.Find());
+    if (seed % 2 == 1) {
+      EXPECT_EQ(ballast.held_bytes(), 60'000u);
+    }
     const uint64_t before = disk.operations();
     ASSERT_OK(ballast.Hold(60'000));
     EXPECT_GT(disk.operations(), before) << seed;

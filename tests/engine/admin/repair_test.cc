@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <limits>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,20 +22,26 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class Repair : public testing::VerifyTest {
+class RepairFiles : public testing::VerifyTest {
  protected:
   void SetUp() override {
     MakeContent();
     source_ = Source();
   }
 
-  // All rows, keys and vectors as bytes.
+  // All rows, keys and vectors as bytes. (A build may drop rows that are retired.)
   std::string Source() {
     const auto store = OpenStore();
     const storage::RowRange all{RowId{0}, RowId{std::numeric_limits<uint64_t>::max()}};
     std::string bytes;
     for (const RowStoreId row_store : {kItems, kTexts}) {
+      std::set<RowId> retired;
+      EXPECT_OK(store->ScanRetired(row_store, [&](RowId row, Seq) {
+        retired.insert(row);
+        return absl::OkStatus();
+      }));
       EXPECT_OK(store->ScanRows(row_store, all, [&](RowId row, storage::StoredRow&& value) {
+        if (retired.contains(row)) return absl::OkStatus();
         absl::StrAppend(&bytes, Raw(row), " ", storage::EncodeRow(value), "\n");
         return absl::OkStatus();
       }));
@@ -44,12 +51,13 @@ class Repair : public testing::VerifyTest {
         return absl::OkStatus();
       }));
       for (const FieldId field : {FieldId{3}, FieldId{4}}) {
-        EXPECT_OK(store->ScanVectors(
-            row_store, field, all, [&](RowId row, std::span<const float> vector) {
-              absl::StrAppend(&bytes, Raw(row), " ");
-              bytes.append(reinterpret_cast<const char*>(vector.data()), vector.size_bytes());
-              return absl::OkStatus();
-            }));
+        const auto append = [&](RowId row, std::span<const float> vector) {
+          if (retired.contains(row)) return absl::OkStatus();
+          absl::StrAppend(&bytes, Raw(row), " ");
+          bytes.append(reinterpret_cast<const char*>(vector.data()), vector.size_bytes());
+          return absl::OkStatus();
+        };
+        EXPECT_OK(store->ScanVectors(row_store, field, all, append));
       }
     }
     return bytes;
@@ -66,7 +74,7 @@ class Repair : public testing::VerifyTest {
     const VerifyReport again = Verify();
     ExpectSound(again);
     EXPECT_THAT(again.repairs, IsEmpty());
-    EXPECT_EQ(Source(), source_);
+    EXPECT_TRUE(Source() == source_);
     CheckAnswers();
   }
   // Every record of items finds itself.
@@ -78,8 +86,8 @@ class Repair : public testing::VerifyTest {
       const std::vector<float> query = VectorOf(key, 8);
       const auto found = db->Search("items", query, {.vector_field = "v", .limit = 1}, no_cancel_);
       ASSERT_OK(found);
-      ASSERT_EQ(found->hits.size(), 1U);
-      EXPECT_EQ(found->hits[0].front().key, Key{key});
+      ASSERT_EQ(found->queries[0].hits.size(), 1U);
+      EXPECT_EQ(found->queries[0].hits[0].record.key, Key{key});
     }
     ASSERT_OK(db->Close());
   }
@@ -87,19 +95,19 @@ class Repair : public testing::VerifyTest {
   std::string source_;
 };
 
-TEST_F(Repair, ChangesNothingOfASoundDirectory) {
+TEST_F(RepairFiles, ChangesNothingOfASoundDirectory) {
   const VerifyReport report = Repair();
   ExpectSound(report);
   EXPECT_THAT(report.repairs, IsEmpty());
-  EXPECT_EQ(Source(), source_);
+  EXPECT_TRUE(Source() == source_);
 }
 
-TEST_F(Repair, BuildsAMissingSegmentAgain) {
+TEST_F(RepairFiles, BuildsAMissingSegmentAgain) {
   std::filesystem::remove(PathOf(FirstSegment().id));
   ExpectRepaired("segment.missing", "was taken out of the catalog");
 }
 
-TEST_F(Repair, BuildsACutSegmentAgainAndSetsItAside) {
+TEST_F(RepairFiles, BuildsACutSegmentAgainAndSetsItAside) {
   const std::string path = PathOf(FirstSegment().id);
   const std::string cut = ReadBytes(path).substr(0, 5000);
   WriteBytes(path, cut);
@@ -112,7 +120,7 @@ TEST_F(Repair, BuildsACutSegmentAgainAndSetsItAside) {
   EXPECT_EQ(set_aside, 1U);
 }
 
-TEST_F(Repair, BuildsASegmentWithAFlippedBitAgain) {
+TEST_F(RepairFiles, BuildsASegmentWithAFlippedBitAgain) {
   const std::string path = PathOf(FirstSegment().id);
   std::string bytes = ReadBytes(path);
   const std::vector<float> vector = VectorOf(7, 8);
@@ -124,7 +132,7 @@ TEST_F(Repair, BuildsASegmentWithAFlippedBitAgain) {
   ExpectRepaired("segment.checksum", "was taken out of the catalog");
 }
 
-TEST_F(Repair, BuildsASegmentThatDiffersFromTheRowsAgain) {
+TEST_F(RepairFiles, BuildsASegmentThatDiffersFromTheRowsAgain) {
   ChangeStore([&](const Store& store, CommitBatch& batch) {
     storage::StoredRow row = RowOf(store, kItems, RowId{6});
     row.fields.front().second = Value{int64_t{3}};
@@ -134,7 +142,7 @@ TEST_F(Repair, BuildsASegmentThatDiffersFromTheRowsAgain) {
   ExpectRepaired("segment.row_differs", "was taken out of the catalog");
 }
 
-TEST_F(Repair, TakesOutSegmentsThatOverlapAndThoseOfNoCollection) {
+TEST_F(RepairFiles, TakesOutSegmentsThatOverlapAndThoseOfNoCollection) {
   storage::SegmentEntry entry = FirstSegment();
   ChangeStore([&](const Store&, CommitBatch& batch) {
     entry.id = SegmentId{90};
@@ -148,27 +156,27 @@ TEST_F(Repair, TakesOutSegmentsThatOverlapAndThoseOfNoCollection) {
   ExpectRepaired("segment.overlap", "segment 91 was taken out of the catalog");
 }
 
-TEST_F(Repair, CountsAgain) {
+TEST_F(RepairFiles, CountsAgain) {
   ChangeStore([&](const Store&, CommitBatch& batch) {
     batch.PutCounters(kItems, {.next_row = RowId{100}, .live_rows = 1});
   });
   ExpectRepaired("counters.live_rows", "counted again: 295 rows, next row id 305");
 }
 
-TEST_F(Repair, PutsTheNextIdsPastThoseThatThereAre) {
+TEST_F(RepairFiles, PutsTheNextIdsPastThoseThatThereAre) {
   ChangeStore([&](const Store&, CommitBatch& batch) {
     batch.PutNextIds({CollectionId{1}, RowStoreId{1}, SegmentId{1}});
   });
   ExpectRepaired("catalog.next_ids", "the ids that are next");
 }
 
-TEST_F(Repair, WritesTheWatermarkAgain) {
+TEST_F(RepairFiles, WritesTheWatermarkAgain) {
   std::filesystem::remove(dir_.File("WATERMARK"));
   ExpectRepaired("watermark.missing", "was written again");
   EXPECT_GT(Verify().watermark, kSeqZero);
 }
 
-TEST_F(Repair, RemovesWhatIsLeftOver) {
+TEST_F(RepairFiles, RemovesWhatIsLeftOver) {
   WriteBytes(dir_.File("segments/00000000000000ff.seg"), "x");
   ChangeStore([&](const Store&, CommitBatch& batch) {
     batch.PutCounters(kItems, {.next_row = RowId{1000}, .live_rows = 295});
@@ -178,20 +186,20 @@ TEST_F(Repair, RemovesWhatIsLeftOver) {
   EXPECT_TRUE(report.findings.empty()) << testing::ToText(report);
   EXPECT_THAT(report.repairs, Contains(HasSubstr("00000000000000ff.seg was removed")));
   EXPECT_THAT(report.repairs, Contains(HasSubstr("1 retirements of dropped rows")));
-  EXPECT_EQ(Source(), source_);
+  EXPECT_TRUE(Source() == source_);
 }
 
-TEST_F(Repair, LeavesDamageOfTheSourceAsItIs) {
+TEST_F(RepairFiles, LeavesDamageOfTheSourceAsItIs) {
   ChangeStore([&](const Store&, CommitBatch& batch) { batch.DeleteKey(kItems, Key{int64_t{7}}); });
   source_ = Source();
   const VerifyReport report = Repair();
   EXPECT_FALSE(report.sound());
   EXPECT_THAT(report.findings,
               Contains(testing::FindingIs(FindingSeverity::kSource, "row.key_missing", "row 7")));
-  EXPECT_EQ(Source(), source_);
+  EXPECT_TRUE(Source() == source_);
 }
 
-TEST_F(Repair, DoesNothingWhileCommitsAreMissing) {
+TEST_F(RepairFiles, DoesNothingWhileCommitsAreMissing) {
   {
     const auto dir = storage::DataDir::Open(dir_.path());
     ASSERT_OK(dir);
@@ -204,7 +212,7 @@ TEST_F(Repair, DoesNothingWhileCommitsAreMissing) {
   const VerifyReport report = Repair();
   EXPECT_FALSE(report.sound());
   EXPECT_THAT(report.repairs, IsEmpty());
-  EXPECT_EQ(AllFiles(), before);
+  EXPECT_TRUE(AllFiles() == before);
 }
 
 }  // namespace
