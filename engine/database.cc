@@ -337,7 +337,9 @@ absl::StatusOr<WriteResult> Database::DeleteMatching(std::string_view collection
   }
   AZ_RETURN_IF_ERROR(cancel.Check());
   const int64_t now = core.NowUnixMicros();
-  AZ_ASSIGN_OR_RETURN(MatchingRows matching, FindMatching(core, collection, filter, now, cancel));
+  AZ_ASSIGN_OR_RETURN(MatchingRows matching, WithRepair(core, collection, cancel, [&] {
+                        return FindMatching(core, collection, filter, now, cancel);
+                      }));
   AZ_FAILPOINT(kDeleteAfterChoose);
   if (dry_run) return WriteResult{.deleted = matching.keys.size(), .as_of = matching.as_of};
   return DeleteRows(core, target, matching, options, now, cancel);
@@ -346,27 +348,35 @@ absl::StatusOr<WriteResult> Database::DeleteMatching(std::string_view collection
 absl::StatusOr<GetResult> Database::Get(std::string_view collection, std::span<const Key> keys,
                                         const Projection& projection, const CancelToken& cancel,
                                         const ReadOptions& options) const {
-  return engine::Get(*rep_->core, collection, keys, projection, options, cancel);
+  return WithRepair(*rep_->core, collection, cancel, [&] {
+    return engine::Get(*rep_->core, collection, keys, projection, options, cancel);
+  });
 }
 
 absl::StatusOr<QueryResult> Database::Query(std::string_view collection, const FilterText& filter,
                                             uint32_t limit, const Projection& projection,
                                             const CancelToken& cancel,
                                             const ReadOptions& options) const {
-  return engine::Query(*rep_->core, collection, filter, limit, projection, options, cancel);
+  return WithRepair(*rep_->core, collection, cancel, [&] {
+    return engine::Query(*rep_->core, collection, filter, limit, projection, options, cancel);
+  });
 }
 
 absl::StatusOr<CountResult> Database::Count(std::string_view collection, const FilterText& filter,
                                             const CancelToken& cancel,
                                             const ReadOptions& options) const {
-  return engine::Count(*rep_->core, collection, filter, options, cancel);
+  return WithRepair(*rep_->core, collection, cancel, [&] {
+    return engine::Count(*rep_->core, collection, filter, options, cancel);
+  });
 }
 
 absl::StatusOr<SearchResult> Database::Search(std::string_view collection,
                                               std::span<const float> queries,
                                               const SearchSpec& spec, const CancelToken& cancel,
                                               const ReadOptions& options) const {
-  return engine::Search(*rep_->core, collection, queries, spec, options, cancel);
+  return WithRepair(*rep_->core, collection, cancel, [&] {
+    return engine::Search(*rep_->core, collection, queries, spec, options, cancel);
+  });
 }
 
 absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,

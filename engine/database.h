@@ -225,10 +225,10 @@ struct VerifyReport {
   uint64_t segments = 0;
   uint64_t segment_rows_compared = 0;  // With all their columns and vectors.
   uint64_t graph_nodes = 0;
-  uint64_t unreachable_nodes = 0;  // Over level 0 from the entry point.
-  uint64_t bytes_read = 0;         // Of segment files.
-  std::vector<Finding> findings;   // At most 100 of a kind; the last of it says how many more.
-  std::vector<std::string> repairs;
+  uint64_t unreachable_nodes = 0;   // Over level 0 from the entry point.
+  uint64_t bytes_read = 0;          // Of segment files.
+  std::vector<Finding> findings{};  // At most 100 of a kind; the last of it says how many more.
+  std::vector<std::string> repairs{};
 
   // No finding but notices.
   bool sound() const;

@@ -20,7 +20,10 @@ DiskGuard::DiskGuard(std::string directory, std::string ballast_path, storage::F
     : directory_(std::move(directory)),
       files_(files),
       limits_(limits),
-      ballast_(std::move(ballast_path), files) {}
+      ballast_(std::move(ballast_path), files) {
+  // Of an earlier process; if it cannot be looked at, it is made anew.
+  ballast_.Find().IgnoreError();
+}
 
 void DiskGuard::Refresh() {
   const absl::StatusOr<storage::DiskSpace> space = files_.Space(directory_);

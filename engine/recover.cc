@@ -25,6 +25,8 @@ using storage::RowRange;
 // Rows that are read back, and their vectors, joined in batches of this many.
 constexpr uint64_t kReadBatchRows = 4096;
 constexpr uint64_t kDamagedRowsLogged = 10;
+// Directories of an earlier format have none.
+constexpr uint32_t kFirstWithWatermark = 3;
 
 // Sets the file aside under quarantine/; the rows are in RocksDB.
 void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
@@ -385,7 +387,8 @@ absl::StatusOr<OpenedStore> OpenChecked(storage::DataDir& dir, const DatabaseOpt
   AZ_ASSIGN_OR_RETURN(opened.store, OpenStore(dir, store_options, mark, accepts, lost));
   AZ_FAILPOINT(kRecoverAfterOpen);
   AZ_ASSIGN_OR_RETURN(opened.applied, opened.store->GetAppliedSeq());
-  if (opened.applied > kSeqZero && (found.missing || found.damaged)) {
+  if (opened.applied > kSeqZero &&
+      (found.damaged || (found.missing && dir.found_version() >= kFirstWithWatermark))) {
     LogError("%s: %s; what it said of synced commits cannot be checked", dir.watermark_path(),
              found.missing ? "is missing" : "is damaged");
   }
@@ -496,9 +499,23 @@ absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& colle
   MutexLock lock(collection->repair_mu);
   // Another repair, or a merge, may have been faster.
   if (!IsListed(core, *collection, segment)) return absl::OkStatus();
-  const absl::Status verified = segment->Verify();
-  AZ_RETURN_IF_ERROR(cancel.Check());
+  const absl::Status verified = segment->Verify(cancel);
   return absl::IsDataLoss(verified) ? Repair(core, collection, segment, verified) : verified;
+}
+
+absl::StatusOr<bool> RepairSuspects(Core& core, std::string_view name, const CancelToken& cancel) {
+  AZ_ASSIGN_OR_RETURN(const auto collection, core.FindCollection(name));
+  std::vector<std::shared_ptr<Segment>> suspects;
+  {
+    const ViewRegistry::Pin pin = core.views.PinNow();
+    for (const auto& segment : collection->segments().segments) {
+      if (segment->suspect()) suspects.push_back(segment);
+    }
+  }
+  for (const auto& segment : suspects) {
+    AZ_RETURN_IF_ERROR(VerifyOrRepair(core, collection, segment, cancel));
+  }
+  return !suspects.empty();
 }
 
 }  // namespace azimuth::engine

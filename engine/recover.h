@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 
 #include <memory>
+#include <string_view>
 
 namespace azimuth::engine {
 
@@ -26,5 +27,24 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options);
 // bad, and the store is read-only or its rows cannot be read), those of a commit, and of `cancel`.
 absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
                             const std::shared_ptr<Segment>& segment, const CancelToken& cancel);
+
+// Repairs the segments of the collection `name` whose checks have failed in a read. True if there
+// were some: then the read is worth another try.
+absl::StatusOr<bool> RepairSuspects(Core& core, std::string_view name, const CancelToken& cancel);
+
+// Runs `work`, which gives a StatusOr, and again after a repair if it came upon a damaged segment.
+template <typename Work>
+auto WithRepair(Core& core, std::string_view name, const CancelToken& cancel, const Work& work)
+    -> decltype(work()) {
+  // Each time another segment may be found to be bad, but not without end.
+  constexpr int kTriesMax = 8;
+  for (int tries = 1;; ++tries) {
+    auto result = work();
+    if (!absl::IsDataLoss(result.status()) || tries == kTriesMax) return result;
+    const absl::StatusOr<bool> repaired = RepairSuspects(core, name, cancel);
+    if (!repaired.ok()) return repaired.status();
+    if (!*repaired) return result;
+  }
+}
 
 }  // namespace azimuth::engine

@@ -49,6 +49,7 @@ struct Flags {
   uint64_t scrub_hours = 168;
   uint64_t accept_data_loss = 0;
   CLI::Option* accept_option = nullptr;
+  std::string verify_dir = {};
 };
 
 void AddServerOptions(CLI::App& app, Config& config, Flags& flags) {
@@ -155,7 +156,20 @@ void AddDurabilityOptions(CLI::App& app, engine::DatabaseOptions& options, Flags
                "nothing");
 }
 
-absl::Status Finish(const Flags& flags, Config& config) {
+CLI::App& AddVerifyCommand(CLI::App& app, Config& config, Flags& flags) {
+  CLI::App& verify = *app.add_subcommand(
+      "verify", "Compare a data directory that no server runs on with itself, and print a report");
+  verify.add_flag("--deep", config.verify.deep,
+                  "Compare the content of all rows with that of their segment files, not only that "
+                  "of a sample");
+  verify.add_flag("--repair", config.verify.repair,
+                  "Make again what can be made from the rows; rows, keys and vectors are not "
+                  "changed");
+  verify.add_option("DIR", flags.verify_dir, "The data directory")->required();
+  return verify;
+}
+
+absl::Status Finish(const Flags& flags, bool verifies, Config& config) {
   absl::StatusOr<HostPort> listen = ParseHostPort(flags.listen);
   if (!listen.ok()) return AtPlace("--listen", listen.status());
   config.listen = *std::move(listen);
@@ -172,6 +186,13 @@ absl::Status Finish(const Flags& flags, Config& config) {
     config.database.accept_data_loss = Seq{flags.accept_data_loss};
   }
   config.rpc_memory_bytes = flags.rpc_memory_mb * kMiB;
+  if (const char* failpoints = std::getenv("AZIMUTH_FAILPOINTS"); failpoints != nullptr) {
+    config.failpoints = failpoints;
+  }
+  if (verifies) {
+    config.database.data_dir = flags.verify_dir;
+    return absl::OkStatus();
+  }
   if (flags.health_check) {
     if (config.listen.port != 0) return absl::OkStatus();
     return absl::InvalidArgumentError("--listen: port 0 cannot be asked for its health");
@@ -184,9 +205,6 @@ absl::Status Finish(const Flags& flags, Config& config) {
         "--listen: other machines may reach %s, and there is no authentication and no encryption "
         "yet; serve at 127.0.0.1, or say --insecure if a firewall or a proxy protects the server",
         config.listen.ToString());
-  }
-  if (const char* failpoints = std::getenv("AZIMUTH_FAILPOINTS"); failpoints != nullptr) {
-    config.failpoints = failpoints;
   }
   return absl::OkStatus();
 }
@@ -241,6 +259,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddServerOptions(app, config, flags);
   AddEngineOptions(app, config.database, flags);
   AddDurabilityOptions(app, config.database, flags);
+  const CLI::App& verify = AddVerifyCommand(app, config, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -251,12 +270,15 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
     if (is_error) out.error = absl::StrCat("azimuthd: ", errors.str());
     return out;
   }
-  if (absl::Status status = Finish(flags, config); !status.ok()) {
+  const bool verifies = verify.parsed();
+  if (absl::Status status = Finish(flags, verifies, config); !status.ok()) {
     out.exit_code = 2;
     out.error = absl::StrCat("azimuthd: ", status.message(), "\n");
     return out;
   }
-  out.action = flags.health_check ? Action::kCheckHealth : Action::kServe;
+  out.action = verifies             ? Action::kVerify
+               : flags.health_check ? Action::kCheckHealth
+                                    : Action::kServe;
   return out;
 }
 

@@ -35,13 +35,18 @@ struct Config {
   uint64_t rpc_memory_bytes = uint64_t{1} << 30;
   std::string port_file;   // Empty: none.
   std::string failpoints;  // Empty: none armed.
+  struct Verify {
+    bool deep = false;
+    bool repair = false;
+  };
+  Verify verify;  // For kVerify.
 };
 
-enum class Action { kServe, kCheckHealth, kExit };
+enum class Action { kServe, kCheckHealth, kVerify, kExit };
 
 struct CommandLine {
   Action action = Action::kExit;
-  Config config;       // For kServe and kCheckHealth.
+  Config config;       // For all but kExit.
   int exit_code = 0;   // For kExit, like the texts.
   std::string output;  // For stdout: help or version.
   std::string error;   // For stderr.

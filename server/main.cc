@@ -2,7 +2,8 @@
 // and says on stdout where it listens.
 //
 // Exit codes: 0 stopped by a signal, or healthy; 1 could not start, became read-only, could not
-// close, or not healthy; 2 wrong command line or environment.
+// close, or not healthy; 2 wrong command line or environment. Those of `azimuthd verify`:
+// verify_command.h.
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
@@ -10,6 +11,7 @@
 #include "server/app.h"
 #include "server/config.h"
 #include "server/health_check.h"
+#include "server/verify_command.h"
 
 #include "absl/strings/str_cat.h"
 
@@ -41,6 +43,7 @@ constexpr int kWatchMillis = 200;
 // Set once before the handler is installed. Written to by the first signal.
 int g_stop_event = -1;
 volatile std::sig_atomic_t g_stops = 0;
+volatile std::sig_atomic_t g_bus_exit_code = kExitFailed;
 
 extern "C" void HandleStopSignal(int) {
   if (g_stops != 0) _exit(kExitFailed);  // The second signal: at once.
@@ -59,10 +62,11 @@ extern "C" void HandleBusError(int) {
       "azimuthd: a mapped file cannot be read (SIGBUS): the disk fails, or somebody cut the file; "
       "the next start sets it aside\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
-  _exit(kExitFailed);
+  _exit(g_bus_exit_code);
 }
 
-void InstallBusHandler() {
+void InstallBusHandler(int exit_code) {
+  g_bus_exit_code = exit_code;
   struct sigaction action = {};
   action.sa_handler = HandleBusError;
   sigemptyset(&action.sa_mask);
@@ -163,7 +167,7 @@ int Serve(const Config& config) {
   }
   // A terminal that goes, and what supervisors send to reload: nothing is reloaded yet.
   for (const int ignored : {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(ignored, SIG_IGN);
-  InstallBusHandler();
+  InstallBusHandler(kExitFailed);
   RaiseOpenFileLimit();
   if (const absl::Status status = CheckThreads(); !status.ok()) {
     return Fail(ToStd(status.message()));
@@ -197,6 +201,14 @@ int Serve(const Config& config) {
   return asked_to_stop ? 0 : kExitFailed;
 }
 
+int Verify(const Config& config) {
+  if (absl::Status status = ArmConfiguredFailpoints(config.failpoints); !status.ok()) {
+    return Fail(ToStd(status.message()), kExitUsage);
+  }
+  InstallBusHandler(kExitUsage);  // It could not be checked.
+  return RunVerify(config);
+}
+
 int Main(int argc, char** argv) {
   KeepStandardDescriptors();
   const CommandLine command = ParseCommandLine(argc, argv);
@@ -209,6 +221,8 @@ int Main(int argc, char** argv) {
       const absl::Status status = CheckHealth(command.config.listen, kHealthTimeout);
       return status.ok() ? 0 : Fail(ToStd(status.message()));
     }
+    case Action::kVerify:
+      return Verify(command.config);
     case Action::kServe:
       return Serve(command.config);
   }

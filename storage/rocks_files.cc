@@ -131,7 +131,9 @@ class TableFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 // What is said in rocks_files.h.
 class OrderedFiles final : public rocksdb::FileSystemWrapper {
  public:
-  using FileSystemWrapper::FileSystemWrapper;
+  // `logs`: the text log goes through here; else it is what `target` makes of it.
+  OrderedFiles(const std::shared_ptr<rocksdb::FileSystem>& target, bool logs)
+      : FileSystemWrapper(target), logs_(logs) {}
 
   const char* Name() const override { return "azimuth.OrderedFiles"; }
 
@@ -152,6 +154,14 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
     if (path.ends_with("/LOG")) *result = std::make_unique<TextLogFile>(std::move(*result));
     if (path.ends_with(".log")) *result = std::make_unique<LogFile>(std::move(*result));
     return status;
+  }
+
+  // RocksDB's text log by way of the above: the wrapper's own has the target open the file.
+  rocksdb::IOStatus NewLogger(const std::string& path, const rocksdb::IOOptions& options,
+                              std::shared_ptr<rocksdb::Logger>* result,
+                              rocksdb::IODebugContext* debug) override {
+    return logs_ ? FileSystem::NewLogger(path, options, result, debug)
+                 : target()->NewLogger(path, options, result, debug);
   }
 
   rocksdb::IOStatus NewDirectory(const std::string& path, const rocksdb::IOOptions& options,
@@ -177,13 +187,16 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
     }
     return target()->RenameFile(from, to, options, debug);
   }
+
+ private:
+  const bool logs_;
 };
 
 // RocksDB asks an Env for its files and its clock, and the rest of it for threads.
 class OrderedEnv final : public rocksdb::EnvWrapper {
  public:
-  explicit OrderedEnv(rocksdb::Env* base) : EnvWrapper(base) {
-    file_system_ = std::make_shared<OrderedFiles>(base->GetFileSystem());
+  OrderedEnv(rocksdb::Env* base, bool logs) : EnvWrapper(base) {
+    file_system_ = std::make_shared<OrderedFiles>(base->GetFileSystem(), logs);
     system_clock_ = base->GetSystemClock();
   }
 };
@@ -191,7 +204,8 @@ class OrderedEnv final : public rocksdb::EnvWrapper {
 }  // namespace
 
 std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base) {
-  return std::make_unique<OrderedEnv>(base != nullptr ? base : rocksdb::Env::Default());
+  return base != nullptr ? std::make_unique<OrderedEnv>(base, /*logs=*/false)
+                         : std::make_unique<OrderedEnv>(rocksdb::Env::Default(), /*logs=*/true);
 }
 
 }  // namespace azimuth::storage

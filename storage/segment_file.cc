@@ -58,14 +58,30 @@ std::vector<SectionId> SegmentFile::Sections() const {
   return ids;
 }
 
-absl::Status SegmentFile::VerifySections() const {
-  for (const Entry& entry : entries_) {
-    if (Crc32c(file_->bytes().subspan(entry.offset, entry.length)) != entry.crc) {
-      return DataLoss("segment %d: %s corrupt (its checksum does not match)", Raw(header_.id),
-                      SectionText(entry.id));
-    }
+absl::Status SegmentFile::VerifyEntry(const Entry& entry, const CancelToken& cancel) const {
+  constexpr uint64_t kVerifyStepBytes = uint64_t{1} << 20;
+  uint32_t crc = 0;
+  for (uint64_t at = 0; at < entry.length; at += kVerifyStepBytes) {
+    AZ_RETURN_IF_ERROR(cancel.Check());
+    const uint64_t count = std::min(kVerifyStepBytes, entry.length - at);
+    crc = Crc32c(file_->bytes().subspan(entry.offset + at, count), crc);
   }
+  if (crc == entry.crc) return absl::OkStatus();
+  return DataLoss("segment %d: %s corrupt (its checksum does not match)", Raw(header_.id),
+                  SectionText(entry.id));
+}
+
+absl::Status SegmentFile::VerifySections(const CancelToken& cancel) const {
+  for (const Entry& entry : entries_) AZ_RETURN_IF_ERROR(VerifyEntry(entry, cancel));
   return absl::OkStatus();
+}
+
+absl::Status SegmentFile::VerifySection(const SectionId& id) const {
+  const auto found = std::lower_bound(
+      entries_.begin(), entries_.end(), id,
+      [](const Entry& entry, const SectionId& wanted) { return entry.id < wanted; });
+  if (found == entries_.end() || found->id != id) return absl::OkStatus();
+  return VerifyEntry(*found, CancelToken());
 }
 
 }  // namespace azimuth::storage

@@ -9,6 +9,7 @@
 // Thread safety: SegmentWriter has one owner; SegmentFile is immutable.
 #pragma once
 
+#include "base/deadline.h"
 #include "base/ids.h"
 #include "storage/file.h"
 
@@ -100,8 +101,11 @@ class SegmentFile final {
                                                      std::optional<uint64_t> bytes) const;
   std::vector<SectionId> Sections() const;
 
-  // Reads every section and compares its checksum. O(file). DataLoss names the first bad section.
-  absl::Status VerifySections() const;
+  // Reads every section and compares its checksum. O(file). DataLoss names the first bad section;
+  // errors of `cancel`, which is asked between parts of some MiB.
+  absl::Status VerifySections(const CancelToken& cancel) const;
+  // The same for one section; OK if there is no such section. O(section).
+  absl::Status VerifySection(const SectionId& id) const;
 
  private:
   struct Entry {
@@ -110,6 +114,7 @@ class SegmentFile final {
     uint64_t length = 0;
     uint32_t crc = 0;
   };
+  absl::Status VerifyEntry(const Entry& entry, const CancelToken& cancel) const;
   SegmentFile(std::unique_ptr<MappedFile> file, SegmentHeader header, std::vector<Entry> entries)
       : file_(std::move(file)), header_(header), entries_(std::move(entries)) {}
   std::unique_ptr<MappedFile> file_;

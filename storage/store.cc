@@ -77,9 +77,9 @@ class StoreEvents final : public rocksdb::EventListener {
  public:
   explicit StoreEvents(StoreListener* listener) : listener_(listener) {}
 
-  // A write to the log failed, and no new log was begun since.
-  bool log_failed() const { return log_failed_.load(); }
-  void LogBegun() { log_failed_.store(false); }
+  // Nothing was written since the database was opened, or since the memtables were sealed.
+  bool memtables_empty() const { return memtables_empty_.load(); }
+  void MemtablesFilled() { memtables_empty_.store(false); }
 
   // Null while there is no open database.
   void SetDb(rocksdb::DB* db) { db_.store(db); }
@@ -92,6 +92,7 @@ class StoreEvents final : public rocksdb::EventListener {
   //
   // Called by the thread that writes, after the new log was made and before it is written.
   void OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) override {
+    memtables_empty_.store(true);
     rocksdb::DB* const db = db_.load();
     // A log that a write has failed to is not written again: the flush that follows has all of it.
     if (db == nullptr || log_failed_.load()) return;
@@ -99,6 +100,10 @@ class StoreEvents final : public rocksdb::EventListener {
     const rocksdb::Status synced = db->SyncWAL();
     AZ_FAILPOINT_VISIT(kLogAfterRotate);
     if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
+  }
+
+  void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override {
+    if (info.new_bg_error.ok()) log_failed_.store(false);
   }
 
   void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
@@ -140,7 +145,8 @@ class StoreEvents final : public rocksdb::EventListener {
 
   StoreListener* const listener_;
   std::atomic<rocksdb::DB*> db_ = nullptr;
-  std::atomic<bool> log_failed_ = false;
+  std::atomic<bool> log_failed_ = false;  // A write to the log failed; RocksDB did not go on yet.
+  std::atomic<bool> memtables_empty_ = true;
 };
 
 struct Store::Rep {
@@ -183,22 +189,19 @@ struct Store::Rep {
     return absl::FailedPreconditionError("the database was opened to be read only");
   }
 
-  // Begins a new log after a write to the old one failed on a full disk. RocksDB goes on by itself
-  // once there is room, and begins a new log if it has something to flush; but if it has nothing it
-  // appends to the old one, after half a record, and with sequence numbers that stand there
-  // already.
-  absl::Status BeginLog() {
+  // Puts something into the memtables, so that they are not empty when the log meets a full disk.
+  // RocksDB goes on by itself once there is room, and begins a new log if it has something to
+  // flush; but if it has nothing it appends to the old one, after half a record.
+  absl::Status FillMemtables() {
     AZ_ASSIGN_OR_RETURN(const auto applied,
                         Get(Family::kMeta, AppliedSeqKey(), "the applied position", nullptr));
     rocksdb::WriteOptions unlogged;
     unlogged.disableWAL = true;
-    // Something to flush; the same value once more, or what a new store answers.
+    // The same value once more, or what a new store answers.
     const rocksdb::Status put = db->Put(unlogged, handle(Family::kMeta), AppliedSeqKey(),
                                         applied.value_or(EncodeSeq(kSeqZero)));
-    AZ_RETURN_IF_ERROR(FromRocksWrite("begin a new log", put));
-    AZ_RETURN_IF_ERROR(
-        FromRocksWrite("begin a new log", db->Flush(rocksdb::FlushOptions(), handles)));
-    events->LogBegun();
+    AZ_RETURN_IF_ERROR(FromRocksWrite("write a memtable", put));
+    events->MemtablesFilled();
     return absl::OkStatus();
   }
 
@@ -345,10 +348,16 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
-  if (rep_->events->log_failed()) AZ_RETURN_IF_ERROR(rep_->BeginLog());
+  if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
   rocksdb::WriteOptions options;
   options.sync = sync;
-  return FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
+  const absl::Status status =
+      FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
+  if (!status.ok() && rep_->events->memtables_empty()) {
+    // They became so in this very call: see FillMemtables. A restart begins a new log.
+    return absl::UnavailableError(status.message());
+  }
+  return status;
 }
 
 absl::Status Store::SyncLog() {

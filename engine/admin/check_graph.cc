@@ -30,11 +30,36 @@ absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& f
   float own = 0;
   index::KernelsFor(ToIndexMetric(field.metric))
       .gather(vector, vector, field.dim, field.dim, &self, 1, &own);
-  // With the inner product there may be more than ef that are nearer than it is to itself.
+  // More than ef duplicates.
   if (top.full() && top.bound() <= own) return true;
   return std::any_of(top.Sorted().begin(), top.Sorted().end(), [&](const index::Neighbor& found) {
     return found.position == position || found.distance == own;
   });
+}
+
+struct Recall {
+  uint32_t asked = 0;
+  uint32_t found = 0;
+};
+
+absl::StatusOr<Recall> SelfRecall(const CheckContext& context, const Segment& segment,
+                                  const VectorFieldDef& field, size_t vector_slot) {
+  const SegmentGraph graph = segment.Graph(vector_slot);
+  const uint32_t nodes = graph.graph->node_count();
+  std::vector<uint32_t> positions;
+  const uint32_t step = std::max<uint32_t>(1, nodes / kRecallSample);
+  for (uint32_t i = 0; i < nodes && positions.size() < kRecallSample; i += step) {
+    positions.push_back(graph.node_positions[i]);
+  }
+  const auto vectors = segment.ExportVectors(vector_slot, positions);
+  index::GraphScratch scratch;
+  Recall recall{.asked = static_cast<uint32_t>(positions.size())};
+  for (size_t i = 0; i < positions.size(); ++i) {
+    AZ_ASSIGN_OR_RETURN(const bool finds, FindsItself(segment, field, vector_slot, positions[i],
+                                                      vectors[i], scratch, context.cancel));
+    if (finds) ++recall.found;
+  }
+  return recall;
 }
 
 }  // namespace
@@ -77,25 +102,14 @@ absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedColle
         absl::StrFormat("%d of %d nodes cannot be reached", unreachable, nodes));
   }
   AZ_RETURN_IF_ERROR(context.cancel.Check());
-  std::vector<uint32_t> positions;
-  const uint32_t step = std::max<uint32_t>(1, nodes / kRecallSample);
-  for (uint32_t i = 0; i < nodes && positions.size() < kRecallSample; i += step) {
-    positions.push_back(graph.node_positions[i]);
-  }
-  const auto vectors = segment.ExportVectors(vector_slot, positions);
-  index::GraphScratch scratch;
-  uint32_t found = 0;
-  for (size_t i = 0; i < positions.size(); ++i) {
-    AZ_ASSIGN_OR_RETURN(const bool finds, FindsItself(segment, field, vector_slot, positions[i],
-                                                      vectors[i], scratch, context.cancel));
-    if (finds) ++found;
-  }
-  const auto missed = static_cast<double>(positions.size() - found);
-  if (missed > std::max(kMissesMax, (1 - kSelfRecallMin) * static_cast<double>(positions.size()))) {
+  if (field.metric == Metric::kIp) return right;
+  AZ_ASSIGN_OR_RETURN(const Recall recall, SelfRecall(context, segment, field, vector_slot));
+  const auto missed = static_cast<double>(recall.asked - recall.found);
+  if (missed > std::max(kMissesMax, (1 - kSelfRecallMin) * recall.asked)) {
     right = false;
     context.findings.Derived("graph.self_recall", place,
                              absl::StrFormat("%d of %d vectors that were searched for were found",
-                                             found, positions.size()));
+                                             recall.found, recall.asked));
   }
   return right;
 }

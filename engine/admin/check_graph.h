@@ -1,5 +1,5 @@
 // The check of a segment's graph: how many nodes level 0 leads to from the entry, and whether
-// vectors find themselves.
+// vectors find themselves. (Not with the inner product, by which a vector may be far from itself.)
 //
 // A graph is an approximation, and some nodes may be out of reach of a walk: that is counted. Only
 // where it is so many that searches suffer is it a finding.

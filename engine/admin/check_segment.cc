@@ -283,7 +283,7 @@ absl::StatusOr<bool> CheckSegmentFile(CheckContext& context, const CheckedCollec
                              std::string(why.message()));
     return false;
   };
-  const absl::Status status = segment.Verify();
+  const absl::Status status = segment.Verify(CancelToken());
   AZ_RETURN_IF_ERROR(context.cancel.Check());
   context.report.bytes_read += segment.file_bytes();
   if (absl::IsDataLoss(status)) return bad(status);

@@ -174,6 +174,11 @@ bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
     return false;
   }
   std::vector<std::shared_ptr<Segment>> inputs = ChooseWork(core, *collection).inputs;
+  if (inputs.empty()) {
+    // What failed before was done in another way.
+    MutexLock lock(collection->build_mu);
+    collection->index_error.clear();
+  }
   if (inputs.empty() || core.closing.load() || collection->dropped.load()) return false;
   const absl::Status status = BuildAndPublish(core, collection, inputs);
   if (core.closing.load() || collection->dropped.load()) return false;

@@ -73,7 +73,7 @@ class GrowingSegment final : public Segment {
                                                 const index::Bitset* admitted, index::TopK& top,
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;
-  absl::Status Verify() const override { return absl::OkStatus(); }
+  absl::Status Verify(const CancelToken& /*cancel*/) const override { return absl::OkStatus(); }
   void MarkRetired(uint32_t position) override;
   uint64_t RetiredWord(size_t i) const override;
 

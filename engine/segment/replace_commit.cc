@@ -93,7 +93,7 @@ absl::Status ReplaceCommit::Publish() {
   AZ_RETURN_IF_ERROR(DropRows(core_, *collection_, dropped, DropRowsCommit::What::kData));
   AZ_FAILPOINT(kSegmentBeforeCatalog);
   AZ_RETURN_IF_ERROR(core_.queue.Run(*this, CancelToken()).status());
-  AZ_FAILPOINT(kSegmentAfterCatalog);
+  AZ_FAILPOINT_VISIT(kSegmentAfterCatalog);
   // Published; what of this fails is done by the next start.
   const absl::Status cleaned =
       DropRows(core_, *collection_, dropped, DropRowsCommit::What::kRetirements);

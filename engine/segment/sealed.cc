@@ -30,7 +30,8 @@ SealedSegment::SealedSegment(std::unique_ptr<storage::SegmentFile> file, const S
       schema_(schema),
       size_(static_cast<uint32_t>(file_->header().row_count)),
       vectors_(schema.vectors.size()),
-      retired_((file_->header().row_count + 63) / 64) {}
+      retired_((file_->header().row_count + 63) / 64),
+      vector_parts_(schema.vectors.size()) {}
 
 absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     const std::string& path, const Schema& schema, const storage::SegmentEntry& entry,
@@ -47,6 +48,7 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     return DataLoss("%s: its rows are not those that the catalog names", path);
   }
   std::shared_ptr<SealedSegment> segment(new SealedSegment(std::move(file), schema));
+  if (const absl::Status status = segment->CheckRows(); !status.ok()) return AtPlace(path, status);
   if (const absl::Status status = segment->OpenColumns(); !status.ok()) {
     return AtPlace(path, status);
   }
@@ -56,6 +58,61 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     }
   }
   return segment;
+}
+
+absl::Status SealedSegment::CheckRows() const {
+  for (const SectionId& id : file_->Sections()) {
+    switch (id.kind) {
+      case SectionKind::kRowIds:
+      case SectionKind::kInsertSeqs:
+      case SectionKind::kKeys:
+      case SectionKind::kPartitions:
+      case SectionKind::kNodePositions:
+      case SectionKind::kExpiries:
+        AZ_RETURN_IF_ERROR(file_->VerifySection(id));
+        break;
+      case SectionKind::kVectors:
+      case SectionKind::kGraph:
+      case SectionKind::kFieldColumn:
+      case SectionKind::kDynamicColumn:
+        break;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::CheckPart(Part& part, std::span<const SectionId> sections) const {
+  if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
+  MutexLock lock(part.mu);
+  if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
+  for (const SectionId& id : sections) {
+    if (const absl::Status status = file_->VerifySection(id); !status.ok()) {
+      suspect_.store(true, std::memory_order_release);
+      return status;
+    }
+  }
+  part.checked.store(true, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::CheckColumns() const {
+  if (columns_part_.checked.load(std::memory_order_acquire)) return absl::OkStatus();
+  std::vector<SectionId> columns;
+  for (SectionId& id : file_->Sections()) {
+    const bool is_column =
+        id.kind == SectionKind::kFieldColumn || id.kind == SectionKind::kDynamicColumn;
+    if (is_column) columns.push_back(std::move(id));
+  }
+  return CheckPart(columns_part_, columns);
+}
+
+absl::Status SealedSegment::CheckVectors(size_t slot) const {
+  Part& part = vector_parts_[slot];
+  if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
+  const FieldId field = schema_.vectors[slot].id;
+  const SectionId sections[] = {{SectionKind::kGraph, field, {}},
+                                {SectionKind::kVectors, field, {}}};
+  return CheckPart(part, sections);
 }
 
 absl::Status SealedSegment::OpenColumns() {
@@ -184,6 +241,7 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
                                              [[maybe_unused]] uint32_t limit,
                                              const index::Bitset* admitted, index::TopK& top,
                                              const CancelToken& cancel) const {
+  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot));
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
   AZ_DCHECK(admitted != nullptr || limit == size_);
@@ -200,6 +258,7 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
                                                              index::TopK& top,
                                                              index::GraphScratch& scratch,
                                                              const CancelToken& cancel) const {
+  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot));
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
   index::GraphSearchOptions options;
@@ -212,8 +271,8 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
                             scratch, cancel);
 }
 
-absl::Status SealedSegment::Verify() const {
-  AZ_RETURN_IF_ERROR(file_->VerifySections());
+absl::Status SealedSegment::VerifyBytes(const CancelToken& cancel) const {
+  AZ_RETURN_IF_ERROR(file_->VerifySections(cancel));
   for (uint32_t i = 0; i < size_; ++i) {
     const bool in_range = RowId{row_ids_[i]} >= rows().first && RowId{row_ids_[i]} < rows().end;
     if (!in_range || (i > 0 && row_ids_[i] <= row_ids_[i - 1])) {
@@ -231,6 +290,16 @@ absl::Status SealedSegment::Verify() const {
     if (section.has_graph) AZ_RETURN_IF_ERROR(section.graph.Verify());
   }
   return absl::OkStatus();
+}
+
+absl::Status SealedSegment::Verify(const CancelToken& cancel) const {
+  const absl::Status status = VerifyBytes(cancel);
+  if (absl::IsDataLoss(status)) suspect_.store(true, std::memory_order_release);
+  if (!status.ok()) return status;
+  columns_part_.checked.store(true, std::memory_order_release);
+  for (Part& part : vector_parts_) part.checked.store(true, std::memory_order_release);
+  suspect_.store(false, std::memory_order_release);
+  return status;
 }
 
 void SealedSegment::MarkRetired(uint32_t position) {

@@ -1,7 +1,13 @@
 // SealedSegment: an immutable segment, read through a mapping of its file: rows, columns, vectors
 // and graphs. What the sections hold: docs/FORMATS.md, "Segment sections".
+//
+// Nothing of the file is used before it was compared with its checksum: what names rows (ids,
+// sequence numbers, keys, ends, node maps: about 30 bytes a row) when it is opened, columns and the
+// vectors and graph of each field before their first use, or by Verify. After that a check is one
+// load.
 #pragma once
 
+#include "base/mutex.h"
 #include "base/strings.h"
 #include "engine/schema.h"
 #include "engine/segment/segment.h"
@@ -22,7 +28,8 @@ namespace azimuth::engine {
 
 class SealedSegment final : public Segment {
  public:
-  // Maps and checks the file in O(sections), not in O(rows). `schema` must outlive the segment.
+  // Maps the file, and checks it but for columns, vectors and graphs. `schema` must outlive the
+  // segment.
   // Errors: those of SegmentFile::Open; DataLoss if a section that the schema needs is missing or
   // has the wrong size, or if the file belongs to another row store or incarnation.
   static absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
@@ -76,8 +83,10 @@ class SealedSegment final : public Segment {
                                                 const index::Bitset* admitted, index::TopK& top,
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;
+  absl::Status CheckColumns() const override;
   // Checksums of all sections, order of row ids, node maps and graphs.
-  absl::Status Verify() const override;
+  absl::Status Verify(const CancelToken& cancel) const override;
+  bool suspect() const override { return suspect_.load(std::memory_order_acquire); }
   void MarkRetired(uint32_t position) override;
   uint64_t RetiredWord(size_t i) const override {
     return retired_[i].load(std::memory_order_acquire);
@@ -92,7 +101,17 @@ class SealedSegment final : public Segment {
     index::FrozenGraph graph;
   };
 
+  // What is checked at once, before its first use.
+  struct Part {
+    Mutex mu;  // Held by the one that checks.
+    std::atomic<bool> checked{false};
+  };
+
   SealedSegment(std::unique_ptr<storage::SegmentFile> file, const Schema& schema);
+  absl::Status CheckRows() const;
+  absl::Status CheckPart(Part& part, std::span<const storage::SectionId> sections) const;
+  absl::Status CheckVectors(size_t slot) const;
+  absl::Status VerifyBytes(const CancelToken& cancel) const;
   absl::Status OpenVectors(size_t slot);
   absl::Status OpenColumns();
   const index::ColumnReader* FindColumn(const FilterField& field) const;
@@ -109,6 +128,9 @@ class SealedSegment final : public Segment {
   StringMap<index::ColumnReader> paths_;
   std::vector<VectorSection> vectors_;
   std::vector<std::atomic<uint64_t>> retired_;
+  mutable Part columns_part_;
+  mutable std::vector<Part> vector_parts_;  // By slot.
+  mutable std::atomic<bool> suspect_{false};
 };
 
 }  // namespace azimuth::engine

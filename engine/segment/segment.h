@@ -142,8 +142,13 @@ class Segment : public index::TieOrder {
                                                         index::GraphScratch& scratch,
                                                         const CancelToken& cancel) const = 0;
 
-  // Checks what can be checked of the segment's bytes, O(bytes). DataLoss.
-  virtual absl::Status Verify() const = 0;
+  // Before columns are read (ReadScalars): compares them with their checksums, the first time.
+  // DataLoss. Scan and Walk do the same with what they read.
+  virtual absl::Status CheckColumns() const { return absl::OkStatus(); }
+  // Checks what can be checked of the segment's bytes, O(bytes). DataLoss, those of `cancel`.
+  virtual absl::Status Verify(const CancelToken& cancel) const = 0;
+  // A check has failed since the last Verify that did not.
+  virtual bool suspect() const { return false; }
 
   // Retirement. MarkRetired by the commit leader only, after RetiredMap::Retire.
   virtual void MarkRetired(uint32_t position) = 0;

@@ -35,7 +35,7 @@ absl::StatusOr<Rows> Gather(const SegmentBuildInput& input, const CancelToken& c
   Rows rows;
   for (const auto& segment : input.segments) {
     AZ_RETURN_IF_ERROR(cancel.Check());
-    AZ_RETURN_IF_ERROR(segment->Verify());
+    AZ_RETURN_IF_ERROR(segment->Verify(CancelToken()));
     Rows::Part part{segment.get(), {}, static_cast<uint32_t>(rows.row_ids.size())};
     for (uint32_t position = 0, n = segment->size(); position < n; ++position) {
       const RowId row = segment->row_id(position);

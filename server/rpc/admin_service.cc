@@ -2,10 +2,12 @@
 
 #include "azimuth/v1/admin.grpc.pb.h"
 #include "base/ids.h"
+#include "base/status.h"
 #include "engine/limits.h"
 #include "server/config.h"
 #include "server/rpc/call.h"
 #include "server/rpc/convert_values.h"
+#include "server/rpc/convert_verify.h"
 
 #include <string>
 #include <string_view>
@@ -82,6 +84,17 @@ class AdminServiceImpl final : public pb::AdminService::Service {
       reply->set_as_of(Raw(info.as_of));
       return absl::OkStatus();
     });
+  }
+
+  grpc::Status Verify(grpc::ServerContext* context, const pb::VerifyRequest* request,
+                      pb::VerifyResponse* reply) override {
+    return HandleCall(
+        *context, request->database(), [&](const CancelToken& cancel) -> absl::Status {
+          AZ_ASSIGN_OR_RETURN(const engine::VerifyReport report,
+                              database_.Verify(request->collection(), request->deep(), cancel));
+          server::ToWire(report, *reply);
+          return absl::OkStatus();
+        });
   }
 
  private:

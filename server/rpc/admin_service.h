@@ -1,4 +1,4 @@
-// AdminService over engine::Database: what the server says of itself.
+// AdminService over engine::Database: what the server says of itself, and the check of its data.
 //
 // Thread safety: gRPC calls the service from many threads at a time; it has no state of its own.
 // Ownership: `database` must outlive the service.

@@ -63,7 +63,7 @@ class Background:
         half_open: The ones whose peers are silent.
         link: The one whose link is cut.
         link_items: What its server stores.
-        link_before: That server's descriptors without a connection.
+        link_before: That server's sockets without a connection.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +77,7 @@ class Background:
         with self.link.server.start().client() as db:
             self.link_items.create(db)
             self.link_items.insert(db, range(100))
-        self.link_before = self.link.server.descriptors()
+        self.link_before = self.link.server.sockets()
         for _ in range(10):
             self._sockets.append(socket.create_connection(self.link.server.host_port, timeout=10))
             self._sockets[-1].sendall(PREFACE)

@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
 from azimuth_db import (
     AzimuthError,
+    Cancelled,
     Client,
     DataLoss,
     DeadlineExceeded,
@@ -167,9 +168,11 @@ class Run:
         with self._client() as db:
             self.load.run(db, self._alive)
             self.outcome.violations += [f"{case.rule}: {v}" for v in met.violations]
-            for step, error in met.errors:
-                self._judge(step, error)
             self._wait_for_end(met.errors)
+            for step, error in met.errors:
+                # What a server that ends has not answered is cancelled.
+                if self._alive() or not isinstance(error, Cancelled):
+                    self._judge(step, error)
             if not self._alive():
                 self._ended("ended by itself", set() if self._heals else {1})
             hit = self.shim.hits() > 0
@@ -187,9 +190,7 @@ class Run:
 
     def _wait_for_end(self, errors: list[tuple[str, AzimuthError]]) -> None:
         """A server that says that it is not there is about to end."""
-        if self.outcome.case.error != "EIO" or not any(
-            isinstance(error, Unavailable) for _, error in errors
-        ):
+        if not any(isinstance(error, (Unavailable, Cancelled)) for _, error in errors):
             return
         deadline = time.monotonic() + END_S
         while self._alive() and time.monotonic() < deadline:

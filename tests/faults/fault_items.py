@@ -99,9 +99,10 @@ class Items:
     def _send(self, changes: Changes, write: Callable[[], Any]) -> int:
         try:
             done = write()
-        except UNKNOWN_OUTCOME:
-            with self._lock:
-                self.in_flight.append(changes)
+        except AzimuthError as error:
+            if isinstance(error, UNKNOWN_OUTCOME) or "outcome: unknown" in error.message:
+                with self._lock:
+                    self.in_flight.append(changes)
             raise
         with self._lock:
             self.states.update(changes)

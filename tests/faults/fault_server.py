@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -113,6 +114,15 @@ class FaultServer(ServerProcess):
     def descriptors(self) -> int:
         """Returns how many files and sockets it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def sockets(self) -> int:
+        """Returns how many sockets it has open."""
+        folder = Path(f"/proc/{self.pid}/fd")
+        links = []
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(path))
+        return sum(link.startswith("socket:") for link in links)
 
     def ends(self) -> int:
         """Starts it where it is expected to end by itself; returns its exit code."""

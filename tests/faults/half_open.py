@@ -26,7 +26,7 @@ class HalfOpen:
         server: The server.
         items: What it stores.
         connections: Our ends, of a peer that lives but does not answer pings.
-        before: The descriptors of the server without any of them.
+        before: The sockets of the server without any of them.
     """
 
     server: FaultServer
@@ -42,7 +42,7 @@ def begin(folder: Path) -> HalfOpen:
     with server.start().client() as db:
         items.create(db)
         items.insert(db, range(100))
-    before = server.descriptors()
+    before = server.sockets()
     connections = [socket.create_connection(server.host_port) for _ in range(20)]
     for connection in connections[10:]:
         connection.sendall(PREFACE)

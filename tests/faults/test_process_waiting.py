@@ -21,7 +21,7 @@ def test_connections_of_silent_peers_are_closed_within_a_minute(background: Back
         while connection.recv(1 << 16):
             pass
         connection.close()
-    wait_for("their descriptors are free", lambda: server.descriptors() <= half_open.before)
+    wait_for("their sockets are free", lambda: server.sockets() <= half_open.before)
     with server.client() as db:
         items.check(db)
 
@@ -35,8 +35,8 @@ def test_connections_over_a_link_that_is_cut_are_closed_within_a_minute(
         pytest.skip(f"a network of the test's own cannot be made here: {link.why_not}")
     server = link.server
     wait_for(
-        "their descriptors are free",
-        lambda: server.descriptors() <= background.link_before,
+        "their sockets are free",
+        lambda: server.sockets() <= background.link_before,
         CLOSED_S,
     )
     link.mend()

@@ -257,5 +257,26 @@ TEST_F(ServiceTest, RefusesToSendAReplyThatClientsWouldNotTake) {
               GrpcIs(grpc::StatusCode::RESOURCE_EXHAUSTED, "ask for fewer records"));
 }
 
+TEST_F(ServiceTest, VerifyComparesTheStoreWithItself) {
+  FillCollection();
+  const auto verify = &pb::AdminService::Stub::Verify;
+  pb::VerifyResponse all;
+  ASSERT_TRUE(Call(*admin_, verify, "deep: true", all).ok());
+  EXPECT_TRUE(all.sound());
+  EXPECT_TRUE(all.deep());
+  EXPECT_EQ(all.findings_size(), 0);
+  EXPECT_EQ(all.keys(), 3U);
+  EXPECT_GT(all.applied_seq(), 0U);
+  EXPECT_NE(all.incarnation(), 0U);
+  EXPECT_EQ(all.directory(), "");
+  pb::VerifyResponse one;
+  ASSERT_TRUE(Call(*admin_, verify, "collection: 'c'", one).ok());
+  EXPECT_EQ(one.collections(), 1U);
+  EXPECT_THAT(Call(*admin_, verify, "collection: 'none'", one),
+              GrpcIs(grpc::StatusCode::NOT_FOUND, "none"));
+  EXPECT_THAT(Call(*admin_, verify, "database: 'other'", one),
+              GrpcIs(grpc::StatusCode::UNIMPLEMENTED, "other"));
+}
+
 }  // namespace
 }  // namespace azimuth::server

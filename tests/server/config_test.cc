@@ -185,5 +185,22 @@ TEST(IsLoopback, KnowsWhichAddressesStayOnTheMachine) {
   }
 }
 
+TEST(ParseCommandLine, VerifiesADirectory) {
+  CommandLine command = ParseArguments({"verify", "/data"});
+  ASSERT_EQ(command.action, Action::kVerify) << command.error;
+  EXPECT_EQ(command.config.database.data_dir, "/data");
+  EXPECT_FALSE(command.config.verify.deep);
+  EXPECT_FALSE(command.config.verify.repair);
+  Environment environment;
+  environment.Set("AZIMUTH_DATA_DIR", "/other");
+  command = ParseArguments({"verify", "--deep", "--repair", "/data"});
+  ASSERT_EQ(command.action, Action::kVerify) << command.error;
+  EXPECT_EQ(command.config.database.data_dir, "/data");
+  EXPECT_TRUE(command.config.verify.deep);
+  EXPECT_TRUE(command.config.verify.repair);
+  ExpectRefused({"verify"}, "DIR");
+  ExpectRefused({"verify", "--deeper", "/data"}, "--deeper");
+}
+
 }  // namespace
 }  // namespace azimuth::server

@@ -127,7 +127,7 @@ TEST(SegmentFile, GivesBackWhatWasWritten) {
   }
   EXPECT_THAT(file->Sections(), ElementsAre(sections[1].id, sections[2].id, sections[5].id,
                                             sections[0].id, sections[4].id, sections[3].id));
-  EXPECT_OK(file->VerifySections());
+  EXPECT_OK(file->VerifySections(CancelToken()));
   ASSERT_OK_AND_ASSIGN(const auto names, ListDirectory(dir.path()));
   EXPECT_THAT(names, ElementsAre("s"));
 }
@@ -172,7 +172,7 @@ TEST(SegmentFile, MayHaveNoSections) {
   MakeFile(dir.File("s"), {});
   ASSERT_OK_AND_ASSIGN(const auto file, SegmentFile::Open(dir.File("s")));
   EXPECT_THAT(file->Sections(), IsEmpty());
-  EXPECT_OK(file->VerifySections());
+  EXPECT_OK(file->VerifySections(CancelToken()));
 }
 
 TEST(SegmentFile, RequireNamesWhatIsMissingOrOfAnotherLength) {
@@ -276,7 +276,7 @@ TEST(SegmentFile, VerifyFindsAFlippedByteInEachSection) {
       bytes[offset + place] = static_cast<char>(bytes[offset + place] ^ 0x80);
       WriteBytes(dir.File("damaged"), bytes);
       ASSERT_OK_AND_ASSIGN(const auto file, SegmentFile::Open(dir.File("damaged")));
-      EXPECT_THAT(file->VerifySections(),
+      EXPECT_THAT(file->VerifySections(CancelToken()),
                   StatusIs(absl::StatusCode::kDataLoss, HasSubstr(SectionText(section.id))));
     }
   }
@@ -349,7 +349,7 @@ TEST(SegmentWriter, ReplacesALeftOverTemporaryFile) {
   WriteBytes(dir.File("s.tmp"), std::string(100'000, 'x'));
   MakeFile(dir.File("s"), ExampleSections());
   ASSERT_OK_AND_ASSIGN(const auto file, SegmentFile::Open(dir.File("s")));
-  EXPECT_OK(file->VerifySections());
+  EXPECT_OK(file->VerifySections(CancelToken()));
   ASSERT_OK_AND_ASSIGN(const auto names, ListDirectory(dir.path()));
   EXPECT_THAT(names, ElementsAre("s"));
 }

@@ -415,7 +415,7 @@ TEST(SimFiles, FindASegmentFileWholeOrNotAtAllAfterAFailureAtAnyOperation) {
       continue;
     }
     ASSERT_OK(file);
-    EXPECT_OK((*file)->VerifySections());
+    EXPECT_OK((*file)->VerifySections(CancelToken()));
     ++whole;
   }
   EXPECT_GT(whole, 2);

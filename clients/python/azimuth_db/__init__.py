@@ -54,6 +54,7 @@ from .schema import (
     VectorField,
 )
 from .server_info import MemoryUse, ServerInfo, ServerLimits, StoreHealth
+from .verify import Finding, VerifyReport
 
 try:
     __version__ = version("azimuth-db")
@@ -77,6 +78,7 @@ __all__ = [
     "FailedPrecondition",
     "Field",
     "FilterWarning",
+    "Finding",
     "Hit",
     "Internal",
     "InvalidArgument",
@@ -99,6 +101,7 @@ __all__ = [
     "Unimplemented",
     "UpdateResult",
     "VectorField",
+    "VerifyReport",
     "WriteResult",
     "__version__",
 ]

@@ -172,6 +172,18 @@ class Transport:
     def server_info(self, request: admin_pb2.ServerInfoRequest) -> admin_pb2.ServerInfoResponse:
         return self._read(self._admin.ServerInfo, request, admin_pb2.ServerInfoResponse)
 
+    def verify(
+        self, request: admin_pb2.VerifyRequest, timeout: float | None
+    ) -> admin_pb2.VerifyResponse:
+        """Calls once, for as long as it takes if `timeout` is None."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        try:
+            reply: admin_pb2.VerifyResponse = self._admin.Verify(request, timeout=timeout)
+            return reply
+        except grpc.RpcError as error:
+            raise self._error(error, "Verify", timeout) from None
+
     # Records.
 
     def insert(self, request: records_pb2.InsertRequest) -> records_pb2.InsertResponse:

@@ -11,6 +11,7 @@ from ._transport import Transport
 from .collection import Collection
 from .schema import CollectionSummary, Field, VectorField, make_schema
 from .server_info import ServerInfo
+from .verify import VerifyReport
 
 __all__ = ["Client"]
 
@@ -132,6 +133,24 @@ class Client:
     def server_info(self) -> ServerInfo:
         """Returns the server's version, limits and memory."""
         return ServerInfo._from_message(self._transport.server_info(pb_admin.ServerInfoRequest()))
+
+    def verify(
+        self, collection: str = "", *, deep: bool = False, timeout: float | None = None
+    ) -> VerifyReport:
+        """Compares what is on the server's disk with itself, while everything goes on.
+
+        It reads everything and takes as long.
+
+        Args:
+            collection: Its name; empty for all of them, and the store as a whole.
+            deep: Compare the content of all rows with that of their segments, else of a sample.
+            timeout: In seconds; None for as long as it takes.
+
+        Raises:
+            NotFound: There is no such collection.
+        """
+        request = pb_admin.VerifyRequest(collection=collection, deep=deep)
+        return VerifyReport._from_message(self._transport.verify(request, timeout))
 
     def list_collections(self) -> list[CollectionSummary]:
         """Returns all collections, in order of name."""

@@ -160,6 +160,13 @@ class FakeServer(
             as_of=13,
         )
 
+    def Verify(self, request: Any, context: Any) -> Any:
+        self._begin(request, context)
+        found = admin_pb2.VerifyFinding(
+            severity="derived", kind="segment.checksum", place="segment 4", message="it differs"
+        )
+        return admin_pb2.VerifyResponse(deep=request.deep, sound=False, rows=5, findings=[found])
+
     def Insert(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
         rows = rows_of(request)

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 import azimuth_db
-from azimuth_db import Client, Collection, OptimizeProgress, Record, UpdateResult, VectorField
+from azimuth_db import (
+    Client,
+    Collection,
+    Finding,
+    OptimizeProgress,
+    Record,
+    UpdateResult,
+    VectorField,
+)
 from azimuth_db._generated.azimuth.v1 import collections_pb2
 from azimuth_db._times import from_micros, to_micros, to_micros_column
 
@@ -288,6 +296,17 @@ class TestReadsAndUpkeep:
         server.failures = [(grpc.StatusCode.NOT_FOUND, "no collection 'items'")]
         with pytest.raises(azimuth_db.NotFound, match="no collection 'items'"):
             items.optimize()
+
+    def test_verify_reports_findings(self, db: Client, server: FakeServer) -> None:
+        report = db.verify("items", deep=True)
+        assert (report.sound, report.deep, report.rows) == (False, True, 5)
+        assert report.findings == [
+            Finding("derived", "segment.checksum", "segment 4", "it differs")
+        ]
+        assert (server.requests[-1].collection, server.requests[-1].deep) == ("items", True)
+        server.failures = [(grpc.StatusCode.NOT_FOUND, "no collection 'none'")]
+        with pytest.raises(azimuth_db.NotFound, match="no collection 'none'"):
+            db.verify("none")
 
     def test_server_info_has_limits_and_memory(self, db: Client) -> None:
         info = db.server_info()

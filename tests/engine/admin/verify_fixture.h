@@ -90,7 +90,7 @@ class VerifyTest : public ManualDatabaseTest {
     for (int64_t i = 0; i < records; ++i) {
       RecordInput record = MakeRecord(0, i, vectors.emplace_back(VectorOf(i, 4)));
       record.key = absl::StrCat("text ", i);
-      if (i % 2 == 0) record.expires_at_unix_us = clock_.NowUnixMicros() + (i + 1) * 1000000;
+      if (i % 2 == 0) record.expires_at_unix_us = clock_.NowUnixMicros() + (i + 2) * 1000000;
       inputs.push_back(std::move(record));
     }
     ASSERT_OK(db_->Upsert("texts", std::move(inputs), no_cancel_));

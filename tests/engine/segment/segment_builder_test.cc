@@ -70,7 +70,7 @@ class SegmentBuilder : public ::testing::Test {
     auto opened = SealedSegment::Open(dir_.File(std::to_string(last_id_)), schema_, *output.entry,
                                       1, storage::Files::Posix());
     EXPECT_OK(opened);
-    EXPECT_OK((*opened)->Verify());
+    EXPECT_OK((*opened)->Verify(CancelToken()));
     return *opened;
   }
 
