@@ -37,13 +37,16 @@ template <typename Work>
 auto WithRepair(Core& core, std::string_view name, const CancelToken& cancel, const Work& work)
     -> decltype(work()) {
   // Each time another segment may be found to be bad, but not without end.
-  constexpr int kTriesMax = 8;
+  constexpr int kTriesMax = 64;
+  absl::Status last;
   for (int tries = 1;; ++tries) {
     auto result = work();
     if (!absl::IsDataLoss(result.status()) || tries == kTriesMax) return result;
     const absl::StatusOr<bool> repaired = RepairSuspects(core, name, cancel);
     if (!repaired.ok()) return repaired.status();
-    if (!*repaired) return result;
+    // Another thread may have repaired it just now; but not if it is the same again.
+    if (!*repaired && result.status() == last) return result;
+    last = result.status();
   }
 }
 

@@ -27,8 +27,8 @@ class App final {
   // Where it listens, with the port that the system chose if port 0 was asked for.
   const HostPort& address() const;
   // Why only a restart can help, once that is so: a failed write made the store read-only, or the
-  // listener is lost. Then drain and exit. Empty otherwise. (A store that lacks commits is read-only,
-  // too, and stays.)
+  // listener is lost. Then drain and exit. Empty otherwise. (A store that lacks commits is
+  // read-only, too, and stays.)
   std::string failure() const;
 
   // Says NOT_SERVING, takes no more calls, gives those that run `grace` to finish, cancels the

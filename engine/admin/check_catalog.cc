@@ -21,7 +21,7 @@ class CatalogCheck final {
     AZ_RETURN_IF_ERROR(CheckRowStores());
     AZ_RETURN_IF_ERROR(CheckNextIds());
     const auto requests = context_.store.ListRequests(context_.snapshot);
-    if (absl::IsDataLoss(requests.status())) {
+    if (IsUnreadable(requests.status())) {
       context_.findings.Source("store.unreadable", "remembered requests",
                                std::string(requests.status().message()));
     } else {
@@ -47,7 +47,7 @@ class CatalogCheck final {
 
 absl::Status CatalogCheck::ReadCollections() {
   const auto entries = context_.store.ListCollections(context_.snapshot);
-  if (absl::IsDataLoss(entries.status())) {
+  if (IsUnreadable(entries.status())) {
     complete_ = false;
     context_.findings.Source("catalog.unreadable", "collections",
                              std::string(entries.status().message()));
@@ -87,7 +87,7 @@ void CatalogCheck::AddCollection(const storage::CollectionEntry& entry) {
 
 absl::Status CatalogCheck::ReadSegments() {
   const auto entries = context_.store.ListSegments(context_.snapshot);
-  if (absl::IsDataLoss(entries.status())) {
+  if (IsUnreadable(entries.status())) {
     complete_ = false;
     context_.findings.Source("catalog.unreadable", "segments",
                              std::string(entries.status().message()));
@@ -116,7 +116,7 @@ absl::Status CatalogCheck::ReadSegments() {
 
 absl::Status CatalogCheck::CheckRowStores() {
   const auto stores = context_.store.ListRowStores(context_.snapshot);
-  if (absl::IsDataLoss(stores.status())) {
+  if (IsUnreadable(stores.status())) {
     complete_ = false;
     context_.findings.Source("store.unreadable", "row stores",
                              std::string(stores.status().message()));
@@ -134,7 +134,7 @@ absl::Status CatalogCheck::CheckRowStores() {
 
 absl::Status CatalogCheck::CheckNextIds() {
   const auto stored = context_.store.GetNextIds(context_.snapshot);
-  if (absl::IsDataLoss(stored.status())) {
+  if (IsUnreadable(stored.status())) {
     context_.findings.Source("store.unreadable", "next ids",
                              std::string(stored.status().message()));
     return absl::OkStatus();

@@ -53,7 +53,7 @@ class RowsCheck final {
   absl::StatusOr<StoreRows> Run() {
     const absl::StatusOr<storage::RowStoreCounters> counters =
         context_.store.GetCounters(collection_.row_store, context_.snapshot);
-    if (absl::IsDataLoss(counters.status())) {
+    if (IsUnreadable(counters.status())) {
       Unreadable("counters", counters.status());
       found_.rows_complete = false;
     } else if (!counters.ok()) {
@@ -126,7 +126,7 @@ absl::Status RowsCheck::ReadRetired() {
       },
       context_.snapshot);
   context_.report.retired += found_.retired.size();
-  if (!absl::IsDataLoss(status)) return status;
+  if (!IsUnreadable(status)) return status;
   found_.retired_complete = false;
   Unreadable("retirements", status);
   return absl::OkStatus();
@@ -142,7 +142,7 @@ absl::Status RowsCheck::ReadRows() {
         return batch_.size() < kBatch ? absl::OkStatus() : CheckBatch();
       },
       context_.snapshot);
-  if (absl::IsDataLoss(status)) {
+  if (IsUnreadable(status)) {
     found_.rows_complete = false;
     Unreadable("rows", status);
     status = absl::OkStatus();
@@ -198,7 +198,7 @@ absl::Status RowsCheck::CheckBatch() {
   std::vector<Key> keys;
   for (const auto& entry : rows) keys.push_back(entry.second.key);
   const auto entries = context_.store.LookUpKeys(collection_.row_store, keys, context_.snapshot);
-  if (absl::IsDataLoss(entries.status())) {
+  if (IsUnreadable(entries.status())) {
     if (std::exchange(keys_readable_, false)) Unreadable("keys", entries.status());
   } else if (!entries.ok()) {
     return entries.status();
@@ -250,7 +250,7 @@ absl::Status RowsCheck::ReadKeys() {
       },
       context_.snapshot);
   context_.report.keys += keys;
-  if (absl::IsDataLoss(status)) {
+  if (IsUnreadable(status)) {
     if (std::exchange(keys_readable_, false)) Unreadable("keys", status);
     return absl::OkStatus();
   }
@@ -322,7 +322,7 @@ absl::Status RowsCheck::ReadVectors(const VectorFieldDef& field) {
       },
       context_.snapshot);
   context_.report.vectors += vectors;
-  if (!absl::IsDataLoss(status)) return status;
+  if (!IsUnreadable(status)) return status;
   Unreadable(absl::StrCat("vectors of field ", Quoted(field.name)), status);
   return absl::OkStatus();
 }

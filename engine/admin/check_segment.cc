@@ -127,7 +127,7 @@ absl::Status RowsComparison::CompareContent() {
     AZ_RETURN_IF_ERROR(context_.cancel.Check());
     const size_t count = std::min(kBatch, positions.size() - compared_);
     const absl::Status status = CompareBatch(std::span(positions).subspan(compared_, count));
-    if (absl::IsDataLoss(status)) {
+    if (IsUnreadable(status)) {
       context_.findings.Source("store.unreadable", collection_.SegmentPlace(segment_.id()),
                                absl::StrCat("its rows cannot be read: ", status.message()));
       return absl::OkStatus();
@@ -283,7 +283,7 @@ absl::StatusOr<bool> CheckSegmentFile(CheckContext& context, const CheckedCollec
                              std::string(why.message()));
     return false;
   };
-  const absl::Status status = segment.Verify(CancelToken());
+  const absl::Status status = segment.Verify(context.cancel);
   AZ_RETURN_IF_ERROR(context.cancel.Check());
   context.report.bytes_read += segment.file_bytes();
   if (absl::IsDataLoss(status)) return bad(status);

@@ -9,6 +9,8 @@
 #include "storage/row.h"
 #include "storage/store.h"
 
+#include "absl/status/status.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -51,6 +53,11 @@ class Findings final {
   std::vector<Finding> findings_;
   std::map<std::string, Kind, std::less<>> kinds_;
 };
+
+// True if something is damaged, or says that it is of a version that this server does not know.
+inline bool IsUnreadable(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
+}
 
 // What makes derived findings go away, beside a start.
 struct RepairPlan {

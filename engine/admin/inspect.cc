@@ -30,6 +30,7 @@ class DirectoryCheck final {
   absl::StatusOr<Inspection> Run(const DatabaseOptions& options) {
     result_.report.deep = deep_;
     result_.report.incarnation = dir_.incarnation();
+    AZ_ASSIGN_OR_RETURN(set_aside_, List(dir_.quarantine_path()));
     AZ_ASSIGN_OR_RETURN(const auto found, storage::Watermark::Read(dir_.watermark_path(),
                                                                    dir_.instance(), dir_.files()));
     if (found.mark.has_value()) result_.report.watermark = found.mark->seq;
@@ -49,6 +50,7 @@ class DirectoryCheck final {
   void CheckMark(const storage::Watermark::Found& found);
   absl::Status CheckCollection(CheckContext& context, const CatalogCollection& collection);
   absl::Status CheckNames();
+  bool IsSetAside(SegmentId id) const;
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) const;
 
   const storage::DataDir& dir_;
@@ -58,6 +60,7 @@ class DirectoryCheck final {
   Inspection result_;
   std::set<std::string> named_;  // Paths of the files that the catalog names.
   bool catalog_known_ = false;
+  std::vector<std::string> set_aside_;  // Names in quarantine/.
 };
 
 // True if the very first start died before there was a whole database, which `status` says.
@@ -112,7 +115,8 @@ void DirectoryCheck::CheckMark(const storage::Watermark::Found& found) {
     if (dir_.format_version() < kFormatOfWatermark) {
       findings_.Notice("watermark.older_format", dir_.watermark_path(), std::string(kMessage));
     } else {
-      findings_.Derived("watermark.missing", dir_.watermark_path(), std::string(kMessage));
+      // A crash in an upgrade of the format does that.
+      findings_.Notice("watermark.missing", dir_.watermark_path(), std::string(kMessage));
     }
   }
 }
@@ -126,7 +130,7 @@ absl::Status DirectoryCheck::CheckStore(const storage::Store& store,
                        .report = result_.report,
                        .plan = result_.plan};
   const absl::StatusOr<Seq> applied = store.GetAppliedSeq();
-  if (!applied.ok() && !absl::IsDataLoss(applied.status())) return applied.status();
+  if (!applied.ok() && !IsUnreadable(applied.status())) return applied.status();
   if (applied.ok()) {
     context.applied = *applied;
     result_.report.applied = *applied;
@@ -168,11 +172,18 @@ absl::Status DirectoryCheck::CheckCollection(CheckContext& context,
     ++context.report.segments;
     const std::string place = checked.SegmentPlace(entry.id);
     if (absl::IsNotFound(sealed.status())) {
-      findings_.Derived("segment.missing", place, std::string(sealed.status().message()));
+      if (IsSetAside(entry.id)) {
+        // A death on the way out of the catalog.
+        findings_.Notice(
+            "segment.set_aside", place,
+            "its file failed a check and was set aside; the next start builds it again");
+      } else {
+        findings_.Derived("segment.missing", place, std::string(sealed.status().message()));
+      }
       context.plan.TakeOut(entry);
       continue;
     }
-    if (absl::IsDataLoss(sealed.status()) || absl::IsFailedPrecondition(sealed.status())) {
+    if (IsUnreadable(sealed.status())) {
       findings_.Derived("segment.format", place, std::string(sealed.status().message()));
       context.plan.TakeOut(entry);
       continue;
@@ -202,6 +213,12 @@ absl::StatusOr<std::vector<std::string>> DirectoryCheck::List(const std::string&
   return names;
 }
 
+bool DirectoryCheck::IsSetAside(SegmentId id) const {
+  const std::string prefix = absl::StrCat(Raw(id), ".");
+  return std::any_of(set_aside_.begin(), set_aside_.end(),
+                     [&](const std::string& name) { return name.starts_with(prefix); });
+}
+
 absl::Status DirectoryCheck::CheckNames() {
   static constexpr std::string_view kOurs[] = {"LOCK",      "FORMAT",     "FORMAT.tmp",
                                                "WATERMARK", "BALLAST",    "rocks",
@@ -221,8 +238,7 @@ absl::Status DirectoryCheck::CheckNames() {
       findings_.Notice("file.unknown", path, "it is not ours");
     }
   }
-  AZ_ASSIGN_OR_RETURN(const auto set_aside, List(dir_.quarantine_path()));
-  for (const std::string& name : set_aside) {
+  for (const std::string& name : set_aside_) {
     findings_.Notice("file.set_aside", absl::StrCat(dir_.quarantine_path(), "/", name),
                      "a segment file that failed a check; remove it when you have no use for it");
   }

@@ -1,4 +1,5 @@
 #include "base/logging.h"
+#include "base/mutex.h"
 #include "base/status.h"
 #include "engine/admin/inspect.h"
 #include "engine/admin/verify.h"
@@ -10,7 +11,6 @@
 #include <chrono>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -100,6 +100,9 @@ bool IsBuilt(const CollectionStats& stats, const DatabaseOptions& options) {
 absl::Status Rebuild(const DatabaseOptions& options, std::vector<std::string>& repairs,
                      const CancelToken& cancel) {
   AZ_ASSIGN_OR_RETURN(const auto database, Database::Open(options));
+  // Nobody notifies it: builds tell their collection only, which is the database's own.
+  Mutex wait_mu;
+  CondVar waited;
   for (const CollectionSummary& collection : database->ListCollections()) {
     while (true) {
       AZ_RETURN_IF_ERROR(cancel.Check());
@@ -110,7 +113,8 @@ absl::Status Rebuild(const DatabaseOptions& options, std::vector<std::string>& r
                                           Quoted(collection.name), stats.index_error));
         break;
       }
-      std::this_thread::sleep_for(kPollInterval);
+      MutexLock lock(wait_mu);
+      waited.WaitUntil(wait_mu, std::chrono::steady_clock::now() + kPollInterval);
     }
   }
   return database->Close();

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from faults import FaultShim
 from server_process import ServerProcess, server_binary, wait_for
 
 # Tests are about small stores: nothing is kept in reserve unless a test says so.
@@ -183,9 +183,11 @@ def dead_copy(server: FaultServer, folder: Path) -> FaultServer:
     return copy
 
 
-def killed_by_signal(code: int) -> str:
-    """Returns the name of the signal that ended a process, empty if none did."""
-    return signal.Signals(-code).name if code < 0 else ""
+def shimmed(server: FaultServer) -> FaultShim:
+    """A shim for it, which does nothing yet; starts of the server have it from now on."""
+    shim = FaultShim(server.folder / "shim", server.data_dir, server.binary)
+    server.environment.update(shim.environment())
+    return shim
 
 
 def free_port() -> int:
@@ -201,6 +203,6 @@ __all__ = [
     "dead_copy",
     "flip",
     "free_port",
-    "killed_by_signal",
+    "shimmed",
     "wait_for",
 ]

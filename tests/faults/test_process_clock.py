@@ -8,8 +8,7 @@ import pytest
 from azimuth_db import Client
 from conftest import Make
 from fault_items import Items, Load
-from fault_server import FaultServer, wait_for
-from faults import FaultShim
+from fault_server import FaultServer, shimmed, wait_for
 from server_process import TINY_SEGMENTS
 
 HOUR_US = 3600 * 10**6
@@ -23,12 +22,6 @@ WRONG_CLOCKS = {
 
 def now_us() -> int:
     return time.time_ns() // 1000
-
-
-def shimmed(server: FaultServer) -> FaultShim:
-    shim = FaultShim(server.folder / "shim", server.data_dir, server.binary)
-    server.environment.update(shim.environment())
-    return shim
 
 
 def write_and_check(server: FaultServer, db: Client, items: Items, last: int) -> int:

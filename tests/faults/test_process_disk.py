@@ -1,20 +1,23 @@
-"""Disks that are full, read-only, slow, or that interrupt what they do."""
+"""Disks that are full, read-only, or that interrupt what they do."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from azimuth_db import AzimuthError, Client, DeadlineExceeded, ResourceExhausted, Unavailable
+from azimuth_db import (
+    AzimuthError,
+    Client,
+    FailedPrecondition,
+    ResourceExhausted,
+    Unavailable,
+)
 from conftest import Make
 from disks import MIB, Disk, mounted
 from fault_items import Items, Load
-from fault_server import FaultServer, wait_for
-from faults import FaultShim
+from fault_server import FaultServer, shimmed, wait_for
 from server_process import TINY_SEGMENTS
 
 HEAL_S = 20.0
@@ -25,13 +28,6 @@ SMALL = (*TINY_SEGMENTS, "--write-buffer-mb", "1", "--block-cache-mb", "1")
 def disk(tmp_path: Path) -> Iterator[Disk]:
     with mounted(tmp_path / "disk", 80) as small:
         yield small
-
-
-def shimmed(server: FaultServer) -> FaultShim:
-    """A shim for it, which does nothing yet; starts of the server have it from now on."""
-    shim = FaultShim(server.folder / "shim", server.data_dir, server.binary)
-    server.environment.update(shim.environment())
-    return shim
 
 
 def fill(server: FaultServer, rows: int = 1000, dimension: int = 8) -> Items:
@@ -195,7 +191,7 @@ def test_no_space_for_segment_files_fails_builds_only_until_there_is(make: Make)
         assert not list((server.data_dir / "segments").glob("*.tmp"))
         shim.clear()
         wait_for("all is built", lambda: stats().unindexed_rows == 0, HEAL_S)
-        assert not stats().index_error, "the status stays red"
+        wait_for("the status is not red any more", lambda: not stats().index_error, 10)
         assert server.segment_files()
         items.check(db)
     server.assert_sound()
@@ -253,16 +249,13 @@ def test_after_a_failed_write_or_sync_the_store_is_read_only_and_the_server_ends
     items = fill(server)
     with Client(server.address, retries=0) as db:
         shim.set(rules)
-        with pytest.raises(Unavailable, match="unknown"):
+        # A build may have met the fault before.
+        with pytest.raises((Unavailable, FailedPrecondition), match=r"unknown|read-only"):
             items.upsert(db, range(990, 1010))
         # Never does it go on by itself, even if the disk does.
         shim.clear()
-        try:
-            with pytest.raises(AzimuthError) as caught:
-                items.upsert(db, range(5))
-        finally:
-            # Those of an unknown outcome, when the server was gone already, were not sent.
-            del items.in_flight[1:]
+        with pytest.raises(AzimuthError) as caught:
+            items.upsert(db, range(5))
         assert caught.value.code.name in ("FAILED_PRECONDITION", "UNAVAILABLE")
     assert server.wait() == 1
     assert "read-only" in server.log()
@@ -347,61 +340,3 @@ def test_a_start_with_short_and_interrupted_calls_is_right(make: Make) -> None:
     server.kill()
     shim.clear()
     server.assert_sound()
-
-
-SYNC_MS = 250
-
-
-@pytest.mark.fault(34)
-def test_slow_syncs_are_shared_and_searches_do_not_wait_for_them(make: Make) -> None:
-    server = make(*SMALL)
-    shim = shimmed(server)
-    items, still = fill(server, 10), Items("still")
-    with server.client() as db:
-        still.create(db)
-        still.insert(db, range(1000))
-        db.collection("still").wait_indexed()
-        shim.set(f"sync(rocks/*.log)@1=sleep:{SYNC_MS}:sticky")
-        with Load(items, server.address, threads=16) as load:
-            wait_for("the load runs", lambda: load.acknowledged > 16)
-            # Groups grow: many batches are acknowledged by one sync.
-            first, syncs = load.acknowledged, shim.counts()["fdatasync"]
-            wait_for("some syncs", lambda: shim.counts()["fdatasync"] >= syncs + 6)
-            synced = shim.counts()["fdatasync"] - syncs
-            assert load.acknowledged - first > 4 * synced, (load.acknowledged - first, synced)
-            began, took = time.monotonic(), []
-            while time.monotonic() < began + 4 * SYNC_MS / 1000:
-                asked = time.monotonic()
-                still.check_search(db)
-                took.append(time.monotonic() - asked)
-            took.sort()
-            assert took[len(took) * 9 // 10] < SYNC_MS / 2000, "searches wait for syncs"
-            # A deadline that is shorter than the sync is kept.
-            with Client(server.address, timeout=SYNC_MS / 2500, retries=0) as hasty:
-                asked = time.monotonic()
-                with pytest.raises((DeadlineExceeded, Unavailable)):
-                    items.upsert(hasty, range(10))
-                assert time.monotonic() - asked < 4 * SYNC_MS / 1000
-        shim.clear()
-        assert not load.errors
-        items.check(db)
-    server.assert_sound()
-
-
-@pytest.mark.fault(34)
-def test_one_very_slow_sync_of_many_delays_only_those_who_wait_for_it(make: Make) -> None:
-    server = make(*SMALL)
-    shim = shimmed(server)
-    items = fill(server, 100)
-    with server.client() as db, ThreadPoolExecutor(1) as pool:
-        shim.set("sync(rocks/*.log)@20=sleep:1500")
-        began = time.monotonic()
-        slow = pool.submit(lambda: [items.upsert(db, range(10)) for _ in range(30)])
-        while not slow.done():
-            items_there = db.collection("items").count()
-            assert items_there == 100
-        assert slow.result()
-        assert 1.4 < time.monotonic() - began < 10
-        assert shim.hits() == 1
-        items.check(db)
-    assert server.stop() == 0

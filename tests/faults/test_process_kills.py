@@ -48,7 +48,8 @@ def write_until_killed(server: FaultServer, items: Items, step: int) -> None:
     """Writes batches of so many rows, and deletes some of them, until the server is gone."""
     with Client(server.address, retries=0) as db:
         try:
-            for start in range(0, 15000, step):
+            for written in range(0, 60000, step):
+                start = written % 15000
                 items.upsert(db, range(start, start + step))
                 items.delete(db, range(start, start + 5))
         except UNKNOWN_OUTCOME:

@@ -72,12 +72,13 @@ def test_bad_pages_under_a_server_do_not_get_into_a_merge(
 ) -> None:
     server, items = served
     with server.client() as db:
-        # Otherwise there may be nothing to merge.
+        # Nothing goes on while the files are changed.
+        db.collection("items").optimize(timeout=60)
+        for path in server.segment_files():
+            for offset in range(PAGE // 2, path.stat().st_size, PAGE):
+                flip(path, offset)
+        # Otherwise there is nothing to merge.
         items.delete(db, range(0, ROWS, 5))
-    for path in server.segment_files():
-        for offset in range(PAGE // 2, path.stat().st_size, PAGE):
-            flip(path, offset)
-    with server.client() as db:
         db.collection("items").optimize(timeout=60)
         # All of it was made again from the rows.
         items.check(db)

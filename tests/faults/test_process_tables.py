@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,7 @@ def remove_current(rocks: Path) -> Path:
     ],
 )
 def test_a_damaged_manifest_is_refused_with_advice_and_the_file_of_a_copy_heals_it(
-    stored: tuple[FaultServer, Items], copy: FaultServer, damage
+    stored: tuple[FaultServer, Items], copy: FaultServer, damage: Callable[[Path], Path]
 ) -> None:
     original, items = stored
     damaged = damage(copy.rocks)

@@ -57,8 +57,8 @@ BORDERS = (
     ),
     Border(
         r"(fcntl|sys/mman|sys/stat|sys/file|dirent)\.h$",
-        r"storage/(file|mapped_file)\.cc$|tests/|bench/",
-        "storage/file.cc and storage/mapped_file.cc",
+        r"storage/(file|mapped_file)\.cc$|server/main\.cc$|tests/|bench/",
+        "storage/file.cc, storage/mapped_file.cc and server/main.cc",
     ),
     Border(
         r"unistd\.h$",
@@ -99,7 +99,7 @@ BANS = (
     Ban(
         r"std::(cout|cerr|clog)\b|(?<![\w:.>])(std::)?f?(printf|puts)\(",
         "log with base/logging.h",
-        r"server/main\.cc$|base/(logging|check)\.(h|cc)$|tests/|bench/",
+        r"server/(main|verify_command)\.cc$|base/(logging|check)\.(h|cc)$|tests/|bench/",
     ),
     Ban(
         # A static that is never destroyed is fine, and so is OWNED_NEW.

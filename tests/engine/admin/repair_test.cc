@@ -171,8 +171,11 @@ TEST_F(RepairFiles, PutsTheNextIdsPastThoseThatThereAre) {
 }
 
 TEST_F(RepairFiles, WritesTheWatermarkAgain) {
-  std::filesystem::remove(dir_.File("WATERMARK"));
-  ExpectRepaired("watermark.missing", "was written again");
+  const std::string path = dir_.File("WATERMARK");
+  WriteBytes(path, std::string(64, 'x'));
+  ExpectRepaired("watermark.damaged", "was written again");
+  std::filesystem::remove(path);
+  Repair();
   EXPECT_GT(Verify().watermark, kSeqZero);
 }
 

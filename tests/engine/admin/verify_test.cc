@@ -145,6 +145,21 @@ TEST_F(VerifyFiles, FindsEveryStateThatADeathInABuildLeavesSound) {
   EXPECT_GT(noticed, 0U);  // Files and retirements that are left over.
 }
 
+TEST_F(VerifyFiles, NoticesADeathAfterABadFileWasSetAside) {
+  MakeContent();
+  WriteBytes(PathOf(FirstSegment().id), "not a segment");
+  ExpectDerived("segment.format", "collection 'items'");
+  SetFailpointHook(Failpoint::kQuarantineBeforeCatalog,
+                   [] { return absl::CancelledError("dead"); });
+  EXPECT_FALSE(Database::Open(options_).ok());
+  SetFailpointHook(Failpoint::kQuarantineBeforeCatalog, nullptr);
+  ExpectNotice("segment.set_aside", "collection 'items'");
+  db_ = testing::OpenOrDie(options_);
+  Settle();
+  Close();
+  ExpectSound(Verify());
+}
+
 TEST_F(VerifyFiles, FindsAFirstStartThatDiedSound) {
   for (uint64_t n = 1; n < 400; ++n) {
     ::azimuth::testing::SimFiles disk(n);
@@ -229,7 +244,7 @@ TEST_F(VerifyFiles, NoticesOneDamagedEntryOfTheWatermarkAndFindsTwo) {
   WriteBytes(path, std::string(whole.size(), 'x'));
   ExpectDerived("watermark.damaged", "WATERMARK");
   std::filesystem::remove(path);
-  ExpectDerived("watermark.missing", "WATERMARK");
+  ExpectNotice("watermark.missing", "WATERMARK");
 }
 
 TEST_F(VerifyFiles, NoticesThatAnOlderFormatHasNoWatermark) {
