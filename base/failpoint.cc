@@ -20,7 +20,7 @@ constexpr std::array<std::string_view, kCount> kNames = {
 #undef AZ_FAILPOINT_NAME
 };
 
-enum class Action : int { kNone = 0, kKill = 1, kError = 2 };
+enum class Action : int { kNone = 0, kKill = 1, kError = 2, kFull = 3 };
 
 struct State {
   std::atomic<int> action{0};
@@ -52,10 +52,11 @@ absl::Status ArmOne(std::string_view entry) {
     if (kNames[i] != name) continue;
     const Action parsed = action == "kill"    ? Action::kKill
                           : action == "error" ? Action::kError
+                          : action == "full"  ? Action::kFull
                                               : Action::kNone;
     if (parsed == Action::kNone) {
-      return InvalidArgument("failpoint %s: action %s is neither kill nor error", Quoted(name),
-                             Quoted(action));
+      return InvalidArgument("failpoint %s: action %s is none of kill, error and full",
+                             Quoted(name), Quoted(action));
     }
     States()[i].visits_left.store(nth);
     States()[i].action.store(static_cast<int>(parsed));
@@ -95,7 +96,9 @@ absl::Status VisitFailpoint(Failpoint point) {
   if (action == Action::kNone) return absl::OkStatus();
   if (state.visits_left.fetch_sub(1) != 1) return absl::OkStatus();
   if (action == Action::kKill) std::raise(SIGKILL);
-  return absl::UnavailableError(absl::StrFormat("failpoint %s", std::string(FailpointName(point))));
+  const std::string text = absl::StrFormat("failpoint %s", std::string(FailpointName(point)));
+  return action == Action::kFull ? absl::ResourceExhaustedError(text)
+                                 : absl::UnavailableError(text);
 }
 
 }  // namespace azimuth

@@ -2,9 +2,10 @@
 //
 // One list (AZ_FAILPOINTS) makes the enum, the names and the test that visits all. Armed by the
 // environment, AZIMUTH_FAILPOINTS="name=action[@n];...": the action happens at the nth visit
-// (default the first). Actions: `kill` (SIGKILL to self), `error` (the place returns an error). A
-// test in the same process can also set a hook, which runs at every visit: that is how it gets
-// between two steps of another operation.
+// (default the first). Actions: `kill` (SIGKILL to self), `error` (the place returns Unavailable,
+// as a failed write does), `full` (ResourceExhausted, as a full disk does). A test in the same
+// process can also set a hook, which runs at every visit: that is how it gets between two steps of
+// another operation.
 // Compiled out unless AZ_FAILPOINTS_ENABLED is defined (presets dev, asan, tsan).
 //
 // Thread safety: Arm before threads start, or between their visits; the rest is free.

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <latch>
 #include <poll.h>
 #include <string>
 #include <string_view>
@@ -97,18 +98,21 @@ void KeepStandardDescriptors() {
   if (fd >= 0) close(fd);
 }
 
-// gRPC ends the process when it cannot make its threads; this says why before.
+// gRPC ends the process when it cannot make its threads; this says why before. All of them are
+// there at once: a thread that has ended counts no more.
 absl::Status CheckThreads() {
   constexpr int kThreads = 32;
   std::vector<std::thread> threads;
+  std::latch all_made(1);
   absl::Status status;
   try {
-    for (int i = 0; i < kThreads; ++i) threads.emplace_back([] {});
+    for (int i = 0; i < kThreads; ++i) threads.emplace_back([&all_made] { all_made.wait(); });
   } catch (const std::system_error& error) {
     status = absl::ResourceExhaustedError(
         absl::StrCat("cannot make ", kThreads, " threads: ", error.what(),
                      " (ulimit -u, ulimit -v, and pids.max of the control group bound them)"));
   }
+  all_made.count_down();
   for (std::thread& thread : threads) thread.join();
   return status;
 }

@@ -165,7 +165,17 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   return status;
 }
 
-// True if something was built: there may be more.
+// Whether all of them are still segments of the collection.
+bool AreListed(const Core& core, const Collection& collection,
+               const std::vector<std::shared_ptr<Segment>>& segments) {
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  const auto& listed = collection.segments().segments;
+  return std::all_of(segments.begin(), segments.end(), [&](const auto& segment) {
+    return std::find(listed.begin(), listed.end(), segment) != listed.end();
+  });
+}
+
+// True if something was built, or the inputs are other ones by now: there may be more.
 bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
   if (!core.durability->CheckWritable().ok()) return false;
   if (!core.disk->BuildsAllowed()) {
@@ -192,6 +202,8 @@ bool BuildOnce(Core& core, const std::shared_ptr<Collection>& collection) {
   // A segment file can be made again, but a disk that fails to write it will fail the log as well.
   if (absl::IsUnavailable(status) || absl::IsPermissionDenied(status))
     core.durability->Fail(status);
+  // One of them was set aside meanwhile: what came of the build says nothing about what is there.
+  if (!status.ok() && !AreListed(core, *collection, inputs)) return true;
   MutexLock lock(collection->build_mu);
   collection->index_error = status.ok() ? "" : std::string(status.message());
   if (!status.ok()) {

@@ -43,6 +43,13 @@ TEST_F(FailpointTest, CanBeArmedByNameAtEveryPlace) {
   }
 }
 
+TEST_F(FailpointTest, CanBeAFullDisk) {
+  ASSERT_OK(ArmFailpoints("segment.before_build=full"));
+  EXPECT_THAT(VisitFailpoint(Failpoint::kSegmentBeforeBuild),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("segment.before_build")));
+  EXPECT_OK(VisitFailpoint(Failpoint::kSegmentBeforeBuild));
+}
+
 TEST_F(FailpointTest, FailsOnceAtTheNthVisit) {
   ASSERT_OK(ArmFailpoints("commit.before_log=error@3"));
   EXPECT_OK(VisitFailpoint(Failpoint::kCommitBeforeLog));
@@ -74,7 +81,7 @@ TEST_F(FailpointTest, NamesWhatItDoesNotKnow) {
   };
   EXPECT_THAT(ArmFailpoints("nowhere=kill"), invalid("'nowhere'"));
   EXPECT_THAT(ArmFailpoints("commit.after_log=explode"), invalid("'explode'"));
-  EXPECT_THAT(ArmFailpoints("commit.after_log"), invalid("neither kill nor error"));
+  EXPECT_THAT(ArmFailpoints("commit.after_log"), invalid("none of kill, error and full"));
   for (const char* count : {"0", "-1", "x", "1x", ""}) {
     EXPECT_THAT(ArmFailpoints(std::string("commit.after_log=kill@") + count),
                 invalid("not a positive number"));

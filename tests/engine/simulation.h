@@ -47,6 +47,10 @@ class Simulation final {
   const SimulationCounts& counts() const { return counts_; }
 
  private:
+  static constexpr uint32_t kDim = 4;
+  static constexpr int64_t kKeys = 80;
+  static constexpr int64_t kValues = 8;  // Of the field `n`.
+
   struct Record {
     int64_t n = 0;
     std::vector<float> vector;
@@ -97,6 +101,7 @@ class Simulation final {
   void Fail(const std::string& what);
   bool crashed() const { return disk_->failed(); }
   uint64_t Random(uint64_t n) { return random_() % n; }
+  static bool Expired(int64_t expires, int64_t now) { return expires != 0 && expires <= now; }
 
   std::mt19937_64 random_;
   std::unique_ptr<::azimuth::testing::SimFiles> disk_;

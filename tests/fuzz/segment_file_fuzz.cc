@@ -70,6 +70,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     // Reads every byte.
     static_cast<void>(azimuth::Crc32c(*section));
   }
-  static_cast<void>((*file)->VerifySections(CancelToken()).ok());
+  static_cast<void>((*file)->VerifySections(azimuth::CancelToken()).ok());
   return 0;
 }

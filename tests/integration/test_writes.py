@@ -289,7 +289,7 @@ def test_rows_that_wait_for_a_build_stop_writes_but_no_deletes(
         pytest.skip("this build has no failpoints")
     server = server_factory(*TINY_SEGMENTS, "--unindexed-rows-max", "100", start=False)
     # The first build fails and is tried again after five seconds: until then nothing is indexed.
-    server.start({"AZIMUTH_FAILPOINTS": "segment.before_build=error"})
+    server.start({"AZIMUTH_FAILPOINTS": "segment.before_build=full"})
     with server.client() as db:
         items = db.create_collection("items", V)
         items.insert(range(100), unit(100))

@@ -52,8 +52,8 @@ BORDERS = (
     Border(r"hnswlib/", r"index/graph/hnsw_builder\.cc$", "index/graph/hnsw_builder.cc"),
     Border(
         r"rocksdb/",
-        r"(tests/|bench/)?storage/|tests/support/sim_files\.cc$",
-        "storage/ and tests/support/sim_files.cc",
+        r"(tests/|bench/)?storage/|tests/support/(raw_store|sim_files)\.cc$",
+        "storage/ and tests/support/{raw_store,sim_files}.cc",
     ),
     Border(
         r"(fcntl|sys/mman|sys/stat|sys/file|dirent)\.h$",

@@ -3,12 +3,9 @@
 
 #include "base/status.h"
 #include "tests/engine/admin/verify_fixture.h"
+#include "tests/support/raw_store.h"
 
-#include "rocksdb/db.h"
-
-#include <memory>
 #include <string>
-#include <vector>
 
 namespace azimuth::engine {
 namespace {
@@ -21,23 +18,7 @@ class VerifyBytes : public testing::VerifyTest {
 
   // Puts bytes as they are; docs/FORMATS.md has the keys.
   void PutRaw(const std::string& family, const std::string& key, const std::string& value) {
-    const std::string path = dir_.File("rocks");
-    std::vector<std::string> names;
-    ASSERT_TRUE(rocksdb::DB::ListColumnFamilies({}, path, &names).ok());
-    std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const std::string& name : names)
-      families.emplace_back(name, rocksdb::ColumnFamilyOptions());
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    rocksdb::DB* opened = nullptr;
-    ASSERT_TRUE(rocksdb::DB::Open({}, path, families, &handles, &opened).ok());
-    const std::unique_ptr<rocksdb::DB> db(opened);
-    for (rocksdb::ColumnFamilyHandle* handle : handles) {
-      if (handle->GetName() == family) {
-        ASSERT_TRUE(db->Put(rocksdb::WriteOptions(), handle, key, value).ok());
-      }
-      ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
-    }
-    ASSERT_TRUE(db->Close().ok());
+    ASSERT_OK(::azimuth::testing::PutRawEntry(dir_.File("rocks"), family, key, value));
   }
 };
 
