@@ -1,6 +1,5 @@
 #include "storage/store.h"
 
-#include "base/failpoint.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "storage/commit_batch.h"
@@ -9,14 +8,13 @@
 #include "storage/rocks_files.h"
 #include "storage/rocks_options.h"
 #include "storage/rocks_status.h"
+#include "storage/store_events.h"
 
 #include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
-#include "rocksdb/listener.h"
 #include "rocksdb/metadata.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -72,83 +70,6 @@ ReadSnapshot::~ReadSnapshot() {
   rep_->db->ReleaseSnapshot(rep_->snapshot);
 }
 
-// What RocksDB tells while it works, and what is done about it at once.
-class StoreEvents final : public rocksdb::EventListener {
- public:
-  explicit StoreEvents(StoreListener* listener) : listener_(listener) {}
-
-  // Nothing was written since the database was opened, or since the memtables were sealed.
-  bool memtables_empty() const { return memtables_empty_.load(); }
-  void MemtablesFilled() { memtables_empty_.store(false); }
-
-  // Null while there is no open database.
-  void SetDb(rocksdb::DB* db) { db_.store(db); }
-
-  // Syncs the log that was written so far before the first write into the next one.
-  //
-  // RocksDB begins a new log whenever a memtable is full. Commits that asked for no sync would then
-  // lie in two logs that the system writes out in any order, and a power failure could take commits
-  // out of the middle: of the old log's end, but not of the new log. Only a lost end is no damage.
-  //
-  // Called by the thread that writes, after the new log was made and before it is written.
-  void OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) override {
-    memtables_empty_.store(true);
-    rocksdb::DB* const db = db_.load();
-    // A log that a write has failed to is not written again: the flush that follows has all of it.
-    if (db == nullptr || log_failed_.load()) return;
-    // After an error RocksDB itself refuses the writes that follow, and calls OnBackgroundError.
-    const rocksdb::Status synced = db->SyncWAL();
-    AZ_FAILPOINT_VISIT(kLogAfterRotate);
-    if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
-  }
-
-  void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override {
-    if (info.new_bg_error.ok()) log_failed_.store(false);
-  }
-
-  void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
-                         rocksdb::Status* background_error) override {
-    const bool damage =
-        reason == rocksdb::BackgroundErrorReason::kCompaction && background_error->IsCorruption();
-    const absl::Status status = damage ? FromRocks("merge table files", *background_error)
-                                       : FromRocksWrite(PlaceOf(reason), *background_error);
-    // A damaged table does not keep the others from being written; merges of it are tried again.
-    if (damage) *background_error = rocksdb::Status::OK();
-    if (reason == rocksdb::BackgroundErrorReason::kWriteCallback) log_failed_.store(true);
-    if (listener_ == nullptr) return;
-    if (damage) {
-      listener_->OnDamage(status);
-    } else {
-      listener_->OnWriteError(status);
-    }
-  }
-
- private:
-  static std::string_view PlaceOf(rocksdb::BackgroundErrorReason reason) {
-    using Reason = rocksdb::BackgroundErrorReason;
-    switch (reason) {
-      case Reason::kFlush:
-      case Reason::kFlushNoWAL:
-        return "flush a memtable";
-      case Reason::kCompaction:
-        return "merge table files";
-      case Reason::kWriteCallback:
-        return "write the log";
-      case Reason::kMemTable:
-        return "write a memtable";
-      case Reason::kManifestWrite:
-      case Reason::kManifestWriteNoWAL:
-        return "write the manifest";
-    }
-    return "write";
-  }
-
-  StoreListener* const listener_;
-  std::atomic<rocksdb::DB*> db_ = nullptr;
-  std::atomic<bool> log_failed_ = false;  // A write to the log failed; RocksDB did not go on yet.
-  std::atomic<bool> memtables_empty_ = true;
-};
-
 struct Store::Rep {
   std::unique_ptr<rocksdb::Env> env;  // Outlives the database.
   std::unique_ptr<rocksdb::DB> db;
@@ -202,6 +123,21 @@ struct Store::Rep {
                                         applied.value_or(EncodeSeq(kSeqZero)));
     AZ_RETURN_IF_ERROR(FromRocksWrite("write a memtable", put));
     events->MemtablesFilled();
+    return absl::OkStatus();
+  }
+
+  // Goes on after a full disk where RocksDB does not by itself: it had no room to begin a new log,
+  // or the log met the full disk while the memtables were empty. To resume is to begin a new log
+  // and to flush all that the old one has; ResourceExhausted while there is no room for that.
+  absl::Status Heal() {
+    if (!events->needs_resume()) return absl::OkStatus();
+    if (events->memtables_empty()) AZ_RETURN_IF_ERROR(FillMemtables());
+    const rocksdb::Status resumed = db->Resume();
+    if (resumed.IsBusy()) {
+      return absl::ResourceExhaustedError("the disk was full, and the database still recovers");
+    }
+    AZ_RETURN_IF_ERROR(FromRocksWrite("go on after a full disk", resumed));
+    events->Resumed();
     return absl::OkStatus();
   }
 
@@ -348,14 +284,15 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  AZ_RETURN_IF_ERROR(rep_->Heal());
   if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
   rocksdb::WriteOptions options;
   options.sync = sync;
   const absl::Status status =
       FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
-  if (!status.ok() && rep_->events->memtables_empty()) {
-    // They became so in this very call: see FillMemtables. A restart begins a new log.
-    return absl::UnavailableError(status.message());
+  // They became so in this very call: see FillMemtables.
+  if (absl::IsResourceExhausted(status) && rep_->events->memtables_empty()) {
+    rep_->events->NeedResume();
   }
   return status;
 }
@@ -580,6 +517,7 @@ absl::StatusOr<std::vector<absl::Status>> Store::CheckTables(const CancelToken& 
 
 absl::Status Store::Close() {
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  AZ_RETURN_IF_ERROR(rep_->Heal());
   const rocksdb::Status flushed = rep_->db->Flush(rocksdb::FlushOptions(), rep_->handles);
   const rocksdb::Status released = rep_->Release();
   AZ_RETURN_IF_ERROR(FromRocksWrite("flush before closing", flushed));

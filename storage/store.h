@@ -83,7 +83,7 @@ class StoreListener {
   // now writes is not.
   virtual void OnLogRotated() {}
   // A write or a sync failed, in a call or in the background: what is in memory and what is on disk
-  // may differ from now on. ResourceExhausted: the disk is full; RocksDB goes on by itself once it
+  // may differ from now on. ResourceExhausted: the disk is full; commits are taken again once it
   // is not. All else is for good.
   virtual void OnWriteError(const absl::Status& /*status*/) {}
   // A table file is damaged, found by a merge in the background. It stays as it is.

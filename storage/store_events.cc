@@ -1,0 +1,69 @@
+#include "storage/store_events.h"
+
+#include "base/failpoint.h"
+#include "storage/rocks_status.h"
+
+#include <string_view>
+
+namespace azimuth::storage {
+namespace {
+
+using Reason = rocksdb::BackgroundErrorReason;
+
+std::string_view PlaceOf(Reason reason) {
+  switch (reason) {
+    case Reason::kFlush:
+    case Reason::kFlushNoWAL:
+      return "flush a memtable";
+    case Reason::kCompaction:
+      return "merge table files";
+    case Reason::kWriteCallback:
+      return "write the log";
+    case Reason::kMemTable:
+      return "write a memtable";
+    case Reason::kManifestWrite:
+    case Reason::kManifestWriteNoWAL:
+      return "write the manifest";
+  }
+  return "write";
+}
+
+}  // namespace
+
+void StoreEvents::OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) {
+  memtables_empty_.store(true);
+  rocksdb::DB* const db = db_.load();
+  // A log that a write has failed to is not written again: the flush that follows has all of it.
+  if (db == nullptr || log_failed_.load()) return;
+  // After an error RocksDB itself refuses the writes that follow, and calls OnBackgroundError.
+  const rocksdb::Status synced = db->SyncWAL();
+  AZ_FAILPOINT_VISIT(kLogAfterRotate);
+  if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
+}
+
+void StoreEvents::OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) {
+  if (info.new_bg_error.ok()) log_failed_.store(false);
+}
+
+void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_error) {
+  const bool damage = reason == Reason::kCompaction && background_error->IsCorruption();
+  const absl::Status status = damage ? FromRocks("merge table files", *background_error)
+                                     : FromRocksWrite(PlaceOf(reason), *background_error);
+  // A damaged table does not keep the others from being written; merges of it are tried again.
+  if (damage) *background_error = rocksdb::Status::OK();
+  if (reason == Reason::kWriteCallback) log_failed_.store(true);
+  if (reason == Reason::kMemTable && absl::IsResourceExhausted(status)) {
+    // No room to begin a new log. Nothing was written, so nothing is lost, but RocksDB would never
+    // go on after that.
+    *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
+    NeedResume();
+  }
+  if (listener_ == nullptr) return;
+  if (damage) {
+    listener_->OnDamage(status);
+  } else {
+    listener_->OnWriteError(status);
+  }
+}
+
+}  // namespace azimuth::storage
