@@ -46,6 +46,8 @@ void StoreEvents::OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo&
 }
 
 void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_error) {
+  // A close ends a flush that waits for room.
+  if (background_error->IsShutdownInProgress()) return;
   const bool damage = reason == Reason::kCompaction && background_error->IsCorruption();
   const absl::Status status = damage ? FromRocks("merge table files", *background_error)
                                      : FromRocksWrite(PlaceOf(reason), *background_error);
