@@ -331,3 +331,43 @@ def test_server_info_counts(server: ServerProcess, items: Collection, db: Client
     assert info.memory.growing_bytes > 0
     assert info.unindexed_rows == 10
     assert info.as_of >= items.query().as_of
+
+
+def test_a_relaxed_write_is_answered_before_it_is_on_disk_and_is_there_within_a_second(
+    server: ServerProcess,
+) -> None:
+    with server.client() as db:
+        items = db.create_collection("items", {"v": VectorField(4, "l2")}, {"n": "int64"})
+        rows = np.zeros((100, 4), dtype="f4")
+        written = items.insert(np.arange(100), rows, {"n": np.arange(100)}, relaxed=True)
+        assert not written.synced
+        assert items.upsert([1], rows[:1], {"n": [1]}).synced
+        assert items.update([2], fields={"n": [5]}, relaxed=True).synced is False
+        deleted = items.delete(keys=[3], relaxed=True)
+        assert not deleted.synced
+        wait_for("it is on disk", lambda: db.server_info().store.synced_seq >= deleted.as_of, 10)
+        # The kernel has what the server wrote: a killed process loses nothing.
+        last = items.delete(keys=[4], relaxed=True)
+        assert not last.synced
+    server.kill()
+    server.start()
+    with server.client() as db:
+        items = db.collection("items")
+        assert items.count() == 98
+        assert items.get([2])[0].fields["n"] == 5
+        assert items.get([3, 4]) == [None, None]
+
+
+def test_the_health_of_the_store_is_told(server: ServerProcess) -> None:
+    with server.client() as db:
+        items = db.create_collection("items", {"v": VectorField(4, "l2")}, {"n": "int64"})
+        written = items.insert([1], np.zeros((1, 4), dtype="f4"), {"n": [1]})
+        store = db.server_info().store
+        assert store.state == "writable"
+        assert store.reason == ""
+        assert store.synced_seq >= written.as_of
+        assert 0 < store.disk_floor_bytes <= store.disk_capacity_bytes // 20 + 1
+        assert 0 < store.disk_free_bytes <= store.disk_capacity_bytes
+        assert (store.damaged_rows, store.segments_set_aside) == (0, 0)
+        noted = lambda: db.server_info().store.watermark_seq >= written.as_of  # noqa: E731
+        wait_for("it is noted", noted, 10)
