@@ -5,6 +5,8 @@
 #include "engine/recover.h"
 #include "engine/segment/segment.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 
 namespace azimuth::engine {
@@ -15,6 +17,11 @@ void Scrubber::Add(std::shared_ptr<Collection> collection, std::shared_ptr<Segme
 }
 
 void Scrubber::BeginRound(Core& core) {
+  {
+    // All that is there comes again; what is made from here on may come twice.
+    MutexLock lock(mu_);
+    waiting_.clear();
+  }
   std::deque<Item> all;
   for (const auto& collection : core.AllCollections()) {
     const ViewRegistry::Pin pin = core.views.PinNow();
@@ -23,7 +30,7 @@ void Scrubber::BeginRound(Core& core) {
     }
   }
   MutexLock lock(mu_);
-  waiting_ = std::move(all);
+  std::move(all.begin(), all.end(), std::back_inserter(waiting_));
 }
 
 void Scrubber::Tick(Core& core) {

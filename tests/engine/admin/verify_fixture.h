@@ -40,7 +40,7 @@ class VerifyTest : public ManualDatabaseTest {
  protected:
   static constexpr RowStoreId kItems{1};
   static constexpr RowStoreId kTexts{2};
-  const CancelToken no_cancel_;
+  const CancelToken no_cancel_{};
 
   // The only fields of `items` beside the vectors have ids 1 (n) and 2 (color); v has 3, w has 4.
   void MakeItems(int64_t records = 300) {
