@@ -78,6 +78,7 @@ class Harness:
         self.failpoints = failpoint_names() if has_failpoints(self.server.binary) else []
         self._attempts = dict.fromkeys(self.failpoints, 0)
         self._start_s = RECOVERY_KILL_S[1]
+        self._damaged: Path | None = None  # The segment file that this round has damaged.
         self.server.start(self._environment())
         with self._client() as db:
             for target in self.targets:
@@ -115,6 +116,7 @@ class Harness:
         began = time.monotonic()
         self.summary.rounds += 1
         violations: list[Violation] = []
+        self._damaged = None
         try:
             violations = ways() or self._verify()
             if not violations:
@@ -138,6 +140,9 @@ class Harness:
     def _verify(self) -> list[Violation]:
         """Has the directory looked at as the death left it."""
         wrong = verify(self.server.binary, self.server.data_dir)
+        if self._damaged is not None:
+            # It was not set aside before the death, or a power failure has taken that back.
+            wrong = [w for w in wrong if "derived" not in w or self._damaged.name not in w]
         self.summary.verified += has_verify(self.server.binary)
         return [Violation("verify", "", None, "a sound directory", text) for text in wrong]
 
@@ -153,7 +158,7 @@ class Harness:
         visit = self._random.randint(1, VISITS.get(name, VISITS.get(name.split(".")[0], 3)))
         self._attempts[name] += 1
         self._kill()
-        set_scene(name, self.server.data_dir, self._random)
+        self._damaged = set_scene(name, self.server.data_dir, self._random)
         armed = {**self._environment(), "AZIMUTH_FAILPOINTS": f"{name}=kill@{visit}"}
         self.server.launch(armed)
         if self.server.wait_ready():

@@ -34,26 +34,31 @@ def failpoint_names() -> list[str]:
     return re.findall(r'^ +X\(k\w+, "([a-z_.]+)"\)', text, re.MULTILINE)
 
 
-def set_scene(failpoint: str, data_dir: Path, chooser: random.Random) -> None:
+def set_scene(failpoint: str, data_dir: Path, chooser: random.Random) -> Path | None:
     """Changes a data directory that no server runs on so that the next start comes by.
 
     Nothing of it loses a record: a segment file is derived from the rows, and every directory is
     one of the format before, too, as far as servers that upgrade it can tell.
+
+    Returns the segment file that was damaged for it, if one was.
     """
     if failpoint.startswith("quarantine."):
-        damage_segment(data_dir, chooser)
-    elif failpoint.startswith("upgrade."):
+        return damage_segment(data_dir, chooser)
+    if failpoint.startswith("upgrade."):
         previous_format(data_dir)
+    return None
 
 
-def damage_segment(data_dir: Path, chooser: random.Random) -> None:
-    """Flips a byte in the header of a segment file, if there is one."""
+def damage_segment(data_dir: Path, chooser: random.Random) -> Path | None:
+    """Flips a byte in the header of a segment file, if there is one; returns which."""
     files = sorted((data_dir / "segments").glob("*.seg"))
-    if files:
-        path = chooser.choice(files)
-        content = bytearray(path.read_bytes())
-        content[chooser.randrange(64)] ^= 0x10
-        path.write_bytes(content)
+    if not files:
+        return None
+    path = chooser.choice(files)
+    content = bytearray(path.read_bytes())
+    content[chooser.randrange(64)] ^= 0x10
+    path.write_bytes(content)
+    return path
 
 
 def previous_format(data_dir: Path) -> None:

@@ -16,14 +16,14 @@ def test_a_damaged_segment_differs_in_one_byte_of_its_header(tmp_path: Path) -> 
     (tmp_path / "segments").mkdir()
     path = tmp_path / "segments/0000000000000001.seg"
     path.write_bytes(bytes(200))
-    set_scene("quarantine.before_catalog", tmp_path, random.Random(1))
+    assert set_scene("quarantine.before_catalog", tmp_path, random.Random(1)) == path
     content = path.read_bytes()
     assert next(i for i, byte in enumerate(content) if byte) < 64
     assert sum(map(bool, content)) == 1
 
 
 def test_other_failpoints_need_nothing(tmp_path: Path) -> None:
-    set_scene("commit.before_log", tmp_path, random.Random(1))
+    assert set_scene("commit.before_log", tmp_path, random.Random(1)) is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -264,7 +264,9 @@ class Run:
 
     def _look_again(self) -> None:
         """Without faults everything is there."""
-        for text in verify(self.server.binary, self.server.data_dir):
+        # A first start may have failed before there was a data directory.
+        begun = (self.server.data_dir / "FORMAT").exists()
+        for text in verify(self.server.binary, self.server.data_dir) if begun else []:
             self._wrong(text)
         try:
             self.server.start()
