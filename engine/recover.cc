@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -166,22 +167,32 @@ class RowLoader final {
   std::vector<std::shared_ptr<GrowingSegment>> segments_;
 };
 
-// Retirements of rows that no segment has: a merge dropped the rows, and ended before it came to
-// the retirements.
+// Retirements of rows that are not there any more: a merge dropped the rows, and ended before it
+// came to the retirements. A row that no segment has may still be there, unread because of damage:
+// its retirement stays, so that it stays dead when it can be read again.
 absl::Status RemoveStrayRetirements(Core& core, Collection& collection, const SegmentSet& set,
                                     const std::vector<RowId>& retired) {
-  constexpr size_t kBatchRows = 4096;
-  std::vector<RowId> stray;
+  constexpr size_t kBatchRows = 1024;
+  std::vector<RowId> unknown;
   for (const RowId row : retired) {
     const Segment* segment = set.Find(row);
-    if (segment == nullptr || !segment->Find(row).has_value()) stray.push_back(row);
+    if (segment == nullptr || !segment->Find(row).has_value()) unknown.push_back(row);
   }
-  for (size_t first = 0; first < stray.size(); first += kBatchRows) {
+  std::vector<RowId> stray;
+  for (std::span<const RowId> rest = unknown; !rest.empty();) {
+    const auto rows = rest.first(std::min(rest.size(), kBatchRows));
+    rest = rest.subspan(rows.size());
+    const auto found = core.store->GetRows(collection.row_store, rows);
+    if (absl::IsDataLoss(found.status())) continue;
+    if (!found.ok()) return found.status();
     storage::CommitBatch batch;
-    for (size_t i = first; i < std::min(stray.size(), first + kBatchRows); ++i) {
-      batch.DeleteRetired(collection.row_store, stray[i]);
+    const size_t before = stray.size();
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if ((*found)[i].has_value()) continue;
+      batch.DeleteRetired(collection.row_store, rows[i]);
+      stray.push_back(rows[i]);
     }
-    AZ_RETURN_IF_ERROR(core.store->Commit(batch, /*sync=*/true));
+    if (stray.size() > before) AZ_RETURN_IF_ERROR(core.store->Commit(batch, /*sync=*/true));
   }
   // Nobody reads yet.
   if (const auto free_pages = collection.retired.Forget(stray)) free_pages();

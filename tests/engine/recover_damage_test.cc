@@ -1,0 +1,96 @@
+// Starts on stores some of whose rows cannot be read, and later can again.
+
+#include "engine/recover.h"
+#include "storage/key_codec.h"
+#include "storage/store.h"
+#include "tests/engine/manual_database.h"
+#include "tests/support/raw_store.h"
+
+#include "gtest/gtest.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace azimuth::engine {
+namespace {
+
+using testing::MakeRecord;
+using testing::ManualDatabaseTest;
+using testing::OpenOrDie;
+using testing::SmallSchema;
+
+const CancelToken kNoCancel;
+constexpr int64_t kRows = 20;
+constexpr RowStoreId kRowStore{1};
+
+class RecoverDamage : public ManualDatabaseTest {
+ protected:
+  void Fill() {
+    ASSERT_OK(db_->CreateCollection("c", SmallSchema(4), false, kNoCancel));
+    std::vector<RecordInput> records;
+    for (int64_t key = 0; key < kRows; ++key) records.push_back(MakeRecord(key, key, vector_));
+    ASSERT_OK(db_->Upsert("c", std::move(records), kNoCancel));
+  }
+  // The row of the key, and its bytes. The database is not open.
+  std::pair<RowId, std::string> Stored(int64_t key) {
+    std::optional<std::pair<RowId, std::string>> found;
+    const auto store = storage::Store::Open(dir_.File("rocks"), {});
+    EXPECT_OK(store.status());
+    EXPECT_OK((*store)->ScanRows(kRowStore, {RowId{0}, RowId{1000}},
+                                 [&](RowId row, storage::StoredRow&& value) {
+                                   if (value.key == Key{key}) {
+                                     found.emplace(row, storage::EncodeRow(value));
+                                   }
+                                   return absl::OkStatus();
+                                 }));
+    EXPECT_TRUE(found.has_value());
+    return found.value_or(std::pair<RowId, std::string>{});
+  }
+  void Put(RowId row, const std::string& bytes) {
+    ASSERT_OK(::azimuth::testing::PutRawEntry(dir_.File("rocks"), "rows",
+                                              storage::RowKey(kRowStore, row), bytes));
+  }
+  uint64_t Count() {
+    const auto count = db_->Count("c", {}, kNoCancel);
+    EXPECT_OK(count.status());
+    return count->count;
+  }
+
+  std::vector<float> vector_ = {1, 2, 3, 4};
+};
+
+TEST_F(RecoverDamage, ADeletedRowThatCouldNotBeReadStaysDeletedWhenItCanAgain) {
+  Fill();
+  ASSERT_OK(db_->DeleteKeys("c", {Key{int64_t{7}}}, kNoCancel));
+  db_.reset();
+  const auto [row, bytes] = Stored(7);
+  Put(row, bytes.substr(0, bytes.size() / 2));
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(db_->GetInfo().store.damaged_rows, 1U);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 1));
+  db_.reset();
+  Put(row, bytes);
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(db_->GetInfo().store.damaged_rows, 0U);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 1));
+}
+
+TEST_F(RecoverDamage, ARowThatCouldNotBeReadIsThereWhenItCanAgain) {
+  Fill();
+  db_.reset();
+  const auto [row, bytes] = Stored(7);
+  Put(row, bytes.substr(0, bytes.size() / 2));
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 1));
+  const std::vector<Key> keys = {Key{int64_t{7}}};
+  EXPECT_EQ(db_->Get("c", keys, {}, kNoCancel).status().code(), absl::StatusCode::kDataLoss);
+  db_.reset();
+  Put(row, bytes);
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
+}
+
+}  // namespace
+}  // namespace azimuth::engine
