@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdarg>
-#include <limits>
 #include <memory>
 
 namespace azimuth::storage {
@@ -88,8 +87,8 @@ void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
   db.verify_sst_unique_id_in_manifest = true;
   // Version 7.8 reports a missing log after SyncWAL and then does not open (fixed in 7.10).
   db.track_and_verify_wals_in_manifest = false;
-  // Only full disks heal by themselves (RocksDB marks no other error of writing as one to retry).
-  db.max_bgerror_resume_count = std::numeric_limits<int>::max();
+  // No error heals by itself (that of a full disk is StoreEvents' and Store::Commit's to heal).
+  db.max_bgerror_resume_count = 0;
   // Bounds the log that a start reads: a family with few writes would keep old logs alive.
   db.max_total_wal_size = std::max<uint64_t>(8 * options.write_buffer_bytes, 64 * kMiB);
   // The log has it all: a stop need not wait for a flush. Store::Close flushes where it is wanted.

@@ -1,5 +1,6 @@
 #include "storage/store.h"
 
+#include "base/mutex.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "storage/commit_batch.h"
@@ -7,6 +8,7 @@
 #include "storage/key_codec.h"
 #include "storage/rocks_files.h"
 #include "storage/rocks_options.h"
+#include "storage/rocks_resume.h"
 #include "storage/rocks_status.h"
 #include "storage/store_events.h"
 
@@ -16,6 +18,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -75,6 +78,9 @@ struct Store::Rep {
   std::unique_ptr<rocksdb::DB> db;
   std::shared_ptr<StoreEvents> events;
   bool read_only = false;
+  // One thread at a time writes and syncs the log: RocksDB takes a sync of a log that a write has
+  // just failed to for a mistake of the program.
+  Mutex log_mu;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -111,8 +117,8 @@ struct Store::Rep {
   }
 
   // Puts something into the memtables, so that they are not empty when the log meets a full disk.
-  // RocksDB goes on by itself once there is room, and begins a new log if it has something to
-  // flush; but if it has nothing it appends to the old one, after half a record.
+  // To resume begins a new log if there is something to flush; but if there is nothing RocksDB
+  // would go on with the old one, which it must not.
   absl::Status FillMemtables() {
     AZ_ASSIGN_OR_RETURN(const auto applied,
                         Get(Family::kMeta, AppliedSeqKey(), "the applied position", nullptr));
@@ -126,17 +132,23 @@ struct Store::Rep {
     return absl::OkStatus();
   }
 
-  // Goes on after a full disk where RocksDB does not by itself: it had no room to begin a new log,
-  // or the log met the full disk while the memtables were empty. To resume is to begin a new log
-  // and to flush all that the old one has; ResourceExhausted while there is no room for that.
-  absl::Status Heal() {
+  absl::Status Resume() {
+    return FromRocksWrite("go on after a full disk", ResumeDb(*db, handles));
+  }
+
+  // Before the log is touched. Unavailable after a failure for good. After a full disk the database
+  // is resumed, which begins a new log and flushes all that the old one has; ResourceExhausted
+  // while there is no room for that.
+  absl::Status Heal() AZ_REQUIRES(log_mu) {
+    if (events->failed()) return absl::UnavailableError("an earlier write or sync has failed");
     if (!events->needs_resume()) return absl::OkStatus();
-    if (events->memtables_empty()) AZ_RETURN_IF_ERROR(FillMemtables());
-    const rocksdb::Status resumed = db->Resume();
-    if (resumed.IsBusy()) {
-      return absl::ResourceExhaustedError("the disk was full, and the database still recovers");
+    // Then the log was not left, though a write to it has failed: see FillMemtables.
+    const bool same_log = events->memtables_empty();
+    AZ_RETURN_IF_ERROR(Resume());
+    if (same_log) {
+      AZ_RETURN_IF_ERROR(FillMemtables());
+      AZ_RETURN_IF_ERROR(Resume());
     }
-    AZ_RETURN_IF_ERROR(FromRocksWrite("go on after a full disk", resumed));
     events->Resumed();
     return absl::OkStatus();
   }
@@ -284,21 +296,18 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
   if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
   rocksdb::WriteOptions options;
   options.sync = sync;
-  const absl::Status status =
-      FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
-  // They became so in this very call: see FillMemtables.
-  if (absl::IsResourceExhausted(status) && rep_->events->memtables_empty()) {
-    rep_->events->NeedResume();
-  }
-  return status;
+  return FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
 }
 
 absl::Status Store::SyncLog() {
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  const MutexLock lock(rep_->log_mu);
+  AZ_RETURN_IF_ERROR(rep_->Heal());
   return FromRocksWrite("sync the log", rep_->db->SyncWAL());
 }
 
@@ -517,8 +526,10 @@ absl::StatusOr<std::vector<absl::Status>> Store::CheckTables(const CancelToken& 
 
 absl::Status Store::Close() {
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
+  const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
-  const rocksdb::Status flushed = rep_->db->Flush(rocksdb::FlushOptions(), rep_->handles);
+  const rocksdb::Status flushed =
+      FlushDb(*rep_->db, rep_->handles, /*may_be_behind=*/rep_->events->met_full());
   const rocksdb::Status released = rep_->Release();
   AZ_RETURN_IF_ERROR(FromRocksWrite("flush before closing", flushed));
   return FromRocksWrite("close", released);

@@ -41,6 +41,11 @@ void StoreEvents::OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) {
   if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
 }
 
+void StoreEvents::OnErrorRecoveryBegin(Reason /*reason*/, rocksdb::Status /*background_error*/,
+                                       bool* auto_recovery) {
+  *auto_recovery = false;
+}
+
 void StoreEvents::OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) {
   if (info.new_bg_error.ok()) log_failed_.store(false);
 }
@@ -54,11 +59,15 @@ void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_e
   // A damaged table does not keep the others from being written; merges of it are tried again.
   if (damage) *background_error = rocksdb::Status::OK();
   if (reason == Reason::kWriteCallback) log_failed_.store(true);
-  if (reason == Reason::kMemTable && absl::IsResourceExhausted(status)) {
-    // No room to begin a new log. Nothing was written, so nothing is lost, but RocksDB would never
-    // go on after that.
-    *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
-    NeedResume();
+  if (absl::IsResourceExhausted(status)) {
+    // No room to begin a new log is fatal to RocksDB, but nothing was written, so nothing is lost.
+    if (reason == Reason::kMemTable) {
+      *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
+    }
+    needs_resume_.store(true);
+    met_full_.store(true);
+  } else if (!damage) {
+    failed_.store(true);
   }
   if (listener_ == nullptr) return;
   if (damage) {

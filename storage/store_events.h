@@ -24,10 +24,13 @@ class StoreEvents final : public rocksdb::EventListener {
   bool memtables_empty() const { return memtables_empty_.load(); }
   void MemtablesFilled() { memtables_empty_.store(false); }
 
-  // RocksDB does not go on by itself from the full disk that it met.
+  // The disk was full, and the database has to be resumed. RocksDB would do so by itself every five
+  // seconds, but not after each of the errors that a full disk makes.
   bool needs_resume() const { return needs_resume_.load(); }
-  void NeedResume() { needs_resume_.store(true); }
   void Resumed() { needs_resume_.store(false); }
+  bool met_full() const { return met_full_.load(); }  // Ever.
+  // A write or a sync failed for good: the log must not be touched any more.
+  bool failed() const { return failed_.load(); }
 
   // Syncs the log that was written so far before the first write into the next one.
   //
@@ -38,6 +41,8 @@ class StoreEvents final : public rocksdb::EventListener {
   // Called by the thread that writes, after the new log was made and before it is written.
   void OnMemTableSealed(const rocksdb::MemTableInfo& info) override;
 
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason reason, rocksdb::Status background_error,
+                            bool* auto_recovery) override;
   void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override;
   void OnBackgroundError(rocksdb::BackgroundErrorReason reason,
                          rocksdb::Status* background_error) override;
@@ -48,6 +53,8 @@ class StoreEvents final : public rocksdb::EventListener {
   std::atomic<bool> log_failed_ = false;  // A write to the log failed; RocksDB did not go on yet.
   std::atomic<bool> memtables_empty_ = true;
   std::atomic<bool> needs_resume_ = false;
+  std::atomic<bool> met_full_ = false;
+  std::atomic<bool> failed_ = false;
 };
 
 }  // namespace azimuth::storage

@@ -94,7 +94,7 @@ BANS = (
     Ban(
         r"std::j?thread\b(?!::(hardware_concurrency|id)\b)|std::async\b|\bpthread_create\b",
         "run it on the WorkerPool",
-        r"engine/(\w+/)?worker_pool\.(h|cc)$|server/|tests/|bench/",
+        r"engine/(\w+/)?worker_pool\.(h|cc)$|storage/rocks_resume\.cc$|server/|tests/|bench/",
     ),
     Ban(
         r"std::(cout|cerr|clog)\b|(?<![\w:.>])(std::)?f?(printf|puts)\(",
