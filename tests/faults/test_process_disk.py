@@ -174,6 +174,32 @@ def test_no_space_for_anything_refuses_writes_until_there_is(make: Make) -> None
     server.assert_sound()
 
 
+@pytest.mark.fault(28)
+def test_half_a_record_on_a_full_disk_does_not_damage_the_log(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server)
+    with server.client() as db:
+        # Half of a record gets into the log. Then a new log begins, but nothing can be flushed, so
+        # that the old one stays.
+        shim.set(
+            "write(rocks/*.log)@1=short;write(rocks/*.log)@1=ENOSPC;"
+            "write(rocks/*.sst)@1=ENOSPC:sticky"
+        )
+        for _ in range(3):
+            with pytest.raises(ResourceExhausted):
+                items.upsert(db, range(900, 1100))
+        items.check(db)
+    server.kill()
+    shim.clear()
+    with server.start().client() as db:
+        items.settle(db)
+        items.check(db)
+        items.upsert(db, range(900, 1100))
+        items.check(db)
+    server.assert_sound()
+
+
 @pytest.mark.fault(29)
 def test_no_space_for_segment_files_fails_builds_only_until_there_is(make: Make) -> None:
     server = make(*SMALL)
