@@ -4,7 +4,6 @@
 
 #include "rocksdb/file_system.h"
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -65,31 +64,10 @@ rocksdb::IOStatus ForGood(const rocksdb::IOStatus& status) {
   return rocksdb::IOStatus::IOError("a sync failed", status.ToString());
 }
 
-// A write-ahead log. What a full disk has taken of an append is cut off again: after it the rest of
-// RocksDB's buffer may still come, and half a record before that would be damage in the middle.
+// A write-ahead log.
 class LogFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   using FSWritableFileOwnerWrapper::FSWritableFileOwnerWrapper;
-
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           rocksdb::IODebugContext* debug) override {
-    // The system's own position in the file is not cut back with it.
-    const rocksdb::IOStatus status = was_cut_
-                                         ? target()->PositionedAppend(data, size_, options, debug)
-                                         : target()->Append(data, options, debug);
-    if (status.ok()) {
-      size_ += data.size();
-    } else if (status.IsNoSpace()) {
-      was_cut_ = true;
-      target()->Truncate(size_, options, debug).PermitUncheckedError();
-    }
-    return status;
-  }
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           const rocksdb::DataVerificationInfo& /*verification*/,
-                           rocksdb::IODebugContext* debug) override {
-    return Append(data, options, debug);
-  }
 
   rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
                          rocksdb::IODebugContext* debug) override {
@@ -105,10 +83,6 @@ class LogFile final : public rocksdb::FSWritableFileOwnerWrapper {
                           rocksdb::IODebugContext* debug) override {
     return ForGood(target()->Fsync(options, debug));
   }
-
- private:
-  uint64_t size_ = 0;  // Appended with success.
-  bool was_cut_ = false;
 };
 
 // The database's directory: its sync stands behind the names of logs.

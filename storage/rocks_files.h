@@ -1,6 +1,6 @@
 // The file system as RocksDB gets it: that of storage::Files, with what this version of RocksDB
 // lacks: a table that the disk cannot read is a damaged table, a log whose sync failed is given up
-// (also on a full disk), a full disk leaves no half record in it, and its text log may fail.
+// (also on a full disk), and its text log may fail.
 //
 // RocksDB 7.8 makes a manifest, renames a temporary file to CURRENT, which names it, and syncs the
 // directory only after both. A file system that makes the two durable in another order leaves,
