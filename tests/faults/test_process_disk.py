@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from azimuth_db import (
     AzimuthError,
@@ -13,6 +15,7 @@ from azimuth_db import (
     FailedPrecondition,
     ResourceExhausted,
     Unavailable,
+    VectorField,
 )
 from conftest import Make
 from disks import MIB, Disk, mounted
@@ -197,6 +200,31 @@ def test_half_a_record_on_a_full_disk_does_not_damage_the_log(make: Make) -> Non
         items.check(db)
         items.upsert(db, range(900, 1100))
         items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
+def test_relaxed_writes_that_wait_for_their_sync_outlive_a_full_disk(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    rows = np.zeros((10, 4), dtype="f4")
+    with server.start().client() as db:
+        items = db.create_collection("items", {"v": VectorField(4, "l2")})
+        for n in range(20):
+            assert not items.insert(range(10 * n, 10 * n + 10), rows, relaxed=True).synced
+        shim.set("write(rocks/*.log)@1=ENOSPC;write(rocks/*.sst)@1=ENOSPC:sticky")
+        with pytest.raises(ResourceExhausted):
+            items.insert(range(1000, 1010), rows, relaxed=True)
+        # They are synced meanwhile, but not by way of a log that a write has failed to.
+        time.sleep(1.0)
+        assert items.count() == 200
+        assert server.exit_code() is None
+        shim.clear()
+        items.upsert([1], rows[:1])
+        assert items.count() == 200
+    server.restart(hard=True)
+    with server.client() as db:
+        assert db.collection("items").count() == 200
     server.assert_sound()
 
 
