@@ -150,13 +150,19 @@ class Trial:
             # As set aside and built again, if it was.
             if not self.outcome.violations and self.outcome.kind == "right answers":
                 for text in verify(self.server.binary, self.server.data_dir):
-                    self._wrong(f"after right answers: {text}")
+                    if not self._names_the_flip(text):
+                        self._wrong(f"after right answers: {text}")
                 self._start_and_ask("once more: ")
         except AssertionError as error:
             self._wrong(f"hangs: {error}"[:1000])
         finally:
             self.server.kill()
         return self.outcome
+
+    def _names_the_flip(self, finding: str) -> bool:
+        """A table stays as it is: its damage may be where no answer looks, and is found there."""
+        flip = self.outcome.flip
+        return flip.kind == "table" and "store.table" in finding and flip.path in finding
 
     def _verify(self) -> None:
         """The offline check may find the flip or not, but it must end by itself."""
