@@ -136,7 +136,9 @@ class Store final {
   Store& operator=(const Store&) = delete;
 
   // Writes the batch atomically; when it returns OK and `sync` was set, the write-ahead log is on
-  // disk. After Unavailable the batch may or may not be there when the store is opened again.
+  // disk. After Unavailable the batch may or may not be there when the store is opened again. After
+  // ResourceExhausted (the disk is full) the next call tries to go on first, which may take as long
+  // as a flush. Commit and SyncLog take turns.
   absl::Status Commit(CommitBatch& batch, bool sync);
 
   // Everything that was committed before the call is on disk when it returns OK. Errors as Commit.
