@@ -142,15 +142,26 @@ struct Store::Rep {
   absl::Status Heal() AZ_REQUIRES(log_mu) {
     if (events->failed()) return absl::UnavailableError("an earlier write or sync has failed");
     if (!events->needs_resume()) return absl::OkStatus();
+    events->BeginResume();
+    const absl::Status status = ResumeAll();
+    if (!status.ok()) events->NeedResume();
+    return status;
+  }
+
+  absl::Status ResumeAll() {
     // Then the log was not left, though a write to it has failed: see FillMemtables.
     const bool same_log = events->memtables_empty();
     AZ_RETURN_IF_ERROR(Resume());
-    if (same_log) {
-      AZ_RETURN_IF_ERROR(FillMemtables());
-      AZ_RETURN_IF_ERROR(Resume());
-    }
-    events->Resumed();
-    return absl::OkStatus();
+    if (!same_log) return absl::OkStatus();
+    AZ_RETURN_IF_ERROR(FillMemtables());
+    return Resume();
+  }
+
+  // The status of a write or a sync of the log. RocksDB may have told of a full disk before it
+  // stored that error, so that it was not resumed from.
+  absl::Status Noted(absl::Status status) const {
+    if (absl::IsResourceExhausted(status)) events->NeedResume();
+    return status;
   }
 
   // One value; nullopt if the key is not there.
@@ -301,14 +312,14 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
   if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
   rocksdb::WriteOptions options;
   options.sync = sync;
-  return FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch));
+  return rep_->Noted(FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch)));
 }
 
 absl::Status Store::SyncLog() {
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
-  return FromRocksWrite("sync the log", rep_->db->SyncWAL());
+  return rep_->Noted(FromRocksWrite("sync the log", rep_->db->SyncWAL()));
 }
 
 absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections(

@@ -56,17 +56,20 @@ void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_e
   const bool damage = reason == Reason::kCompaction && background_error->IsCorruption();
   const absl::Status status = damage ? FromRocks("merge table files", *background_error)
                                      : FromRocksWrite(PlaceOf(reason), *background_error);
-  // A damaged table does not keep the others from being written; merges of it are tried again.
-  if (damage) *background_error = rocksdb::Status::OK();
+  const bool full = absl::IsResourceExhausted(status);
+  // A damaged table does not keep the others from being written; merges of it are tried again, and
+  // so are those that found no room. (An error that stands, though not a hard one, would keep a
+  // flush from being installed, and Resume does nothing about it.)
+  const bool merge_is_tried_again = damage || (full && reason == Reason::kCompaction);
+  if (merge_is_tried_again) *background_error = rocksdb::Status::OK();
   if (reason == Reason::kWriteCallback) log_failed_.store(true);
-  if (absl::IsResourceExhausted(status)) {
+  if (full && !merge_is_tried_again) {
     // No room to begin a new log is fatal to RocksDB, but nothing was written, so nothing is lost.
     if (reason == Reason::kMemTable) {
       *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
     }
-    needs_resume_.store(true);
-    met_full_.store(true);
-  } else if (!damage) {
+    NeedResume();
+  } else if (!merge_is_tried_again) {
     failed_.store(true);
   }
   if (listener_ == nullptr) return;

@@ -27,7 +27,12 @@ class StoreEvents final : public rocksdb::EventListener {
   // The disk was full, and the database has to be resumed. RocksDB would do so by itself every five
   // seconds, but not after each of the errors that a full disk makes.
   bool needs_resume() const { return needs_resume_.load(); }
-  void Resumed() { needs_resume_.store(false); }
+  void NeedResume() {
+    met_full_.store(true);
+    needs_resume_.store(true);
+  }
+  // Before it is resumed: an error that comes meanwhile asks for it again.
+  void BeginResume() { needs_resume_.store(false); }
   bool met_full() const { return met_full_.load(); }  // Ever.
   // A write or a sync failed for good: the log must not be touched any more.
   bool failed() const { return failed_.load(); }

@@ -251,6 +251,37 @@ def test_no_space_for_segment_files_fails_builds_only_until_there_is(make: Make)
     server.assert_sound()
 
 
+@pytest.mark.fault(29)
+def test_no_space_for_a_merge_of_tables_stops_no_writes(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = Items(dimension=64)
+    # Every stop flushes, and a start on four tables of a family begins with a merge of them, but
+    # for those that the stop has merged already.
+    with server.start().client() as db:
+        items.create(db)
+    for first in range(0, 2000, 100):
+        assert server.stop() == 0
+        shim.set("create(rocks/*.sst)@1=ENOSPC")
+        server.start()
+        time.sleep(0.5)
+        if shim.hits():
+            break
+        shim.clear()
+        with server.client() as db:
+            items.insert(db, range(first, first + 100))
+    assert shim.hits(), "nothing is merged"
+    with server.client() as db:
+        # Enough for several flushes.
+        for start in range(3000, 15000, 500):
+            items.insert(db, range(start, start + 500))
+        items.check(db)
+    assert server.stop() == 0
+    with server.start().client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
 @pytest.mark.fault(30)
 def test_tables_that_cannot_be_read_are_data_loss_while_they_cannot(make: Make) -> None:
     server = make(*SMALL)
