@@ -57,11 +57,12 @@ extern "C" void HandleStopSignal(int) {
 }
 
 // A page of a mapped file that the disk can no longer read, or that a cut file no longer has. No
-// answer can be given from it and none is: a restart checks the files and builds it again.
+// answer can be given from it and none is. A restart builds a cut file again; it meets a page that
+// cannot be read once more.
 extern "C" void HandleBusError(int) {
   static constexpr char kMessage[] =
       "azimuthd: a mapped file cannot be read (SIGBUS): the disk fails, or somebody cut the file; "
-      "the next start sets it aside\n";
+      "the next start sets a cut file aside, one that the disk cannot read has to be moved away\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
   _exit(g_bus_exit_code);
 }

@@ -3,7 +3,6 @@
 #include "base/mutex.h"
 
 #include <chrono>
-#include <functional>
 #include <thread>
 
 namespace azimuth::storage {
@@ -12,10 +11,10 @@ namespace {
 // So long one flush may take before another one is asked for.
 constexpr std::chrono::milliseconds kPatience{500};
 
-// Runs `work`, which waits for flushes.
-rocksdb::Status RunWithFlushes(rocksdb::DB& db,
-                               const std::vector<rocksdb::ColumnFamilyHandle*>& families,
-                               const std::function<rocksdb::Status()>& work) {
+}  // namespace
+
+rocksdb::Status ResumeDb(rocksdb::DB& db,
+                         const std::vector<rocksdb::ColumnFamilyHandle*>& families) {
   Mutex mu;
   CondVar ended;
   bool done = false;
@@ -29,7 +28,7 @@ rocksdb::Status RunWithFlushes(rocksdb::DB& db,
       db.Flush(options, families).PermitUncheckedError();
     }
   });
-  rocksdb::Status status = work();
+  rocksdb::Status status = db.Resume();
   {
     MutexLock lock(mu);
     done = true;
@@ -37,19 +36,6 @@ rocksdb::Status RunWithFlushes(rocksdb::DB& db,
   ended.NotifyOne();
   asking.join();
   return status;
-}
-
-}  // namespace
-
-rocksdb::Status ResumeDb(rocksdb::DB& db,
-                         const std::vector<rocksdb::ColumnFamilyHandle*>& families) {
-  return RunWithFlushes(db, families, [&db] { return db.Resume(); });
-}
-
-rocksdb::Status FlushDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families,
-                        bool may_be_behind) {
-  const auto flush = [&] { return db.Flush(rocksdb::FlushOptions(), families); };
-  return may_be_behind ? RunWithFlushes(db, families, flush) : flush();
 }
 
 }  // namespace azimuth::storage

@@ -1,4 +1,4 @@
-// Resume and flush of a RocksDB database that come to an end.
+// A resume of a RocksDB database that comes to an end.
 //
 // A flush whose turn comes while a background error stands is left in RocksDB's queue, but no
 // longer counted (7.8, DBImpl::BackgroundFlush). From then on every flush that is asked for runs
@@ -17,9 +17,5 @@ namespace azimuth::storage {
 // Goes on after a background error: begins a new log, and flushes everything.
 rocksdb::Status ResumeDb(rocksdb::DB& db,
                          const std::vector<rocksdb::ColumnFamilyHandle*>& families);
-
-// Flushes the families. `may_be_behind`: there was a background error once.
-rocksdb::Status FlushDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families,
-                        bool may_be_behind);
 
 }  // namespace azimuth::storage

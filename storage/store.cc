@@ -116,6 +116,11 @@ struct Store::Rep {
     return absl::FailedPreconditionError("the database was opened to be read only");
   }
 
+  absl::Status CheckNotFailed() const {
+    if (!events->failed()) return absl::OkStatus();
+    return absl::UnavailableError("a write or a sync has failed");
+  }
+
   // Puts something into the memtables, so that they are not empty when the log meets a full disk.
   // To resume begins a new log if there is something to flush; but if there is nothing RocksDB
   // would go on with the old one, which it must not.
@@ -127,7 +132,7 @@ struct Store::Rep {
     // The same value once more, or what a new store answers.
     const rocksdb::Status put = db->Put(unlogged, handle(Family::kMeta), AppliedSeqKey(),
                                         applied.value_or(EncodeSeq(kSeqZero)));
-    AZ_RETURN_IF_ERROR(FromRocksWrite("write a memtable", put));
+    AZ_RETURN_IF_ERROR(Noted(FromRocksWrite("write a memtable", put)));
     events->MemtablesFilled();
     return absl::OkStatus();
   }
@@ -140,7 +145,7 @@ struct Store::Rep {
   // is resumed, which begins a new log and flushes all that the old one has; ResourceExhausted
   // while there is no room for that.
   absl::Status Heal() AZ_REQUIRES(log_mu) {
-    if (events->failed()) return absl::UnavailableError("an earlier write or sync has failed");
+    AZ_RETURN_IF_ERROR(CheckNotFailed());
     if (!events->needs_resume()) return absl::OkStatus();
     events->BeginResume();
     const absl::Status status = ResumeAll();
@@ -312,7 +317,10 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
   if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
   rocksdb::WriteOptions options;
   options.sync = sync;
-  return rep_->Noted(FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch)));
+  AZ_RETURN_IF_ERROR(
+      rep_->Noted(FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch))));
+  // It may have begun a new log whose name is not on disk.
+  return rep_->CheckNotFailed();
 }
 
 absl::Status Store::SyncLog() {
@@ -539,8 +547,8 @@ absl::Status Store::Close() {
   AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
-  const rocksdb::Status flushed =
-      FlushDb(*rep_->db, rep_->handles, /*may_be_behind=*/rep_->events->met_full());
+  // After a full disk RocksDB does not wait for it; then the log has it all.
+  const rocksdb::Status flushed = rep_->db->Flush(rocksdb::FlushOptions(), rep_->handles);
   const rocksdb::Status released = rep_->Release();
   AZ_RETURN_IF_ERROR(FromRocksWrite("flush before closing", flushed));
   return FromRocksWrite("close", released);

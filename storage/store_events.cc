@@ -35,10 +35,17 @@ void StoreEvents::OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) {
   rocksdb::DB* const db = db_.load();
   // A log that a write has failed to is not written again: the flush that follows has all of it.
   if (db == nullptr || log_failed_.load()) return;
-  // After an error RocksDB itself refuses the writes that follow, and calls OnBackgroundError.
   const rocksdb::Status synced = db->SyncWAL();
   AZ_FAILPOINT_VISIT(kLogAfterRotate);
-  if (synced.ok() && listener_ != nullptr) listener_->OnLogRotated();
+  // RocksDB goes on after a failed sync of the directory, and the next one, which may say that it
+  // worked, proves nothing.
+  if (!synced.ok()) failed_.store(true);
+  if (listener_ == nullptr) return;
+  if (synced.ok()) {
+    listener_->OnLogRotated();
+  } else {
+    listener_->OnWriteError(FromRocksWrite("sync the log", synced));
+  }
 }
 
 void StoreEvents::OnErrorRecoveryBegin(Reason /*reason*/, rocksdb::Status /*background_error*/,

@@ -27,13 +27,9 @@ class StoreEvents final : public rocksdb::EventListener {
   // The disk was full, and the database has to be resumed. RocksDB would do so by itself every five
   // seconds, but not after each of the errors that a full disk makes.
   bool needs_resume() const { return needs_resume_.load(); }
-  void NeedResume() {
-    met_full_.store(true);
-    needs_resume_.store(true);
-  }
+  void NeedResume() { needs_resume_.store(true); }
   // Before it is resumed: an error that comes meanwhile asks for it again.
   void BeginResume() { needs_resume_.store(false); }
-  bool met_full() const { return met_full_.load(); }  // Ever.
   // A write or a sync failed for good: the log must not be touched any more.
   bool failed() const { return failed_.load(); }
 
@@ -58,7 +54,6 @@ class StoreEvents final : public rocksdb::EventListener {
   std::atomic<bool> log_failed_ = false;  // A write to the log failed; RocksDB did not go on yet.
   std::atomic<bool> memtables_empty_ = true;
   std::atomic<bool> needs_resume_ = false;
-  std::atomic<bool> met_full_ = false;
   std::atomic<bool> failed_ = false;
 };
 

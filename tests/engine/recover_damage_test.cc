@@ -16,10 +16,8 @@
 namespace azimuth::engine {
 namespace {
 
-using testing::MakeRecord;
 using testing::ManualDatabaseTest;
 using testing::OpenOrDie;
-using testing::SmallSchema;
 
 const CancelToken kNoCancel;
 constexpr int64_t kRows = 20;
@@ -27,12 +25,6 @@ constexpr RowStoreId kRowStore{1};
 
 class RecoverDamage : public ManualDatabaseTest {
  protected:
-  void Fill() {
-    ASSERT_OK(db_->CreateCollection("c", SmallSchema(4), false, kNoCancel));
-    std::vector<RecordInput> records;
-    for (int64_t key = 0; key < kRows; ++key) records.push_back(MakeRecord(key, key, vector_));
-    ASSERT_OK(db_->Upsert("c", std::move(records), kNoCancel));
-  }
   // The row of the key, and its bytes. The database is not open.
   std::pair<RowId, std::string> Stored(int64_t key) {
     std::optional<std::pair<RowId, std::string>> found;
@@ -57,12 +49,10 @@ class RecoverDamage : public ManualDatabaseTest {
     EXPECT_OK(count.status());
     return count->count;
   }
-
-  std::vector<float> vector_ = {1, 2, 3, 4};
 };
 
 TEST_F(RecoverDamage, ADeletedRowThatCouldNotBeReadStaysDeletedWhenItCanAgain) {
-  Fill();
+  FillCollection(kRows);
   ASSERT_OK(db_->DeleteKeys("c", {Key{int64_t{7}}}, kNoCancel));
   db_.reset();
   const auto [row, bytes] = Stored(7);
@@ -78,7 +68,7 @@ TEST_F(RecoverDamage, ADeletedRowThatCouldNotBeReadStaysDeletedWhenItCanAgain) {
 }
 
 TEST_F(RecoverDamage, ARowThatCouldNotBeReadIsThereWhenItCanAgain) {
-  Fill();
+  FillCollection(kRows);
   db_.reset();
   const auto [row, bytes] = Stored(7);
   Put(row, bytes.substr(0, bytes.size() / 2));

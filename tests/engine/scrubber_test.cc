@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace azimuth::engine {
@@ -21,9 +20,7 @@ namespace {
 
 using ::azimuth::testing::FlipBit;
 using ::azimuth::testing::ReadBytes;
-using testing::MakeRecord;
 using testing::ManualDatabaseTest;
-using testing::SmallSchema;
 
 const CancelToken kNoCancel;
 constexpr int64_t kRows = 96;  // One growing segment of SmallOptions.
@@ -31,19 +28,6 @@ constexpr int64_t kWeekMs = int64_t{7} * 24 * 3600 * 1000;
 
 class ScrubberTest : public ManualDatabaseTest {
  protected:
-  void Fill() {
-    ASSERT_OK(db_->CreateCollection("c", SmallSchema(4), false, kNoCancel));
-    std::vector<RecordInput> records;
-    for (int64_t key = 0; key < kRows; ++key) records.push_back(MakeRecord(key, key, vector_));
-    ASSERT_OK(db_->Upsert("c", std::move(records), kNoCancel));
-  }
-  // Rounds of maintenance in which no time passes.
-  void Work() {
-    for (int i = 0; i < 6; ++i) {
-      workers_->Tick();
-      workers_->RunAll();
-    }
-  }
   std::vector<std::string> SegmentFiles() const {
     std::vector<std::string> paths;
     for (const auto& file : std::filesystem::directory_iterator(dir_.File("segments"))) {
@@ -51,8 +35,12 @@ class ScrubberTest : public ManualDatabaseTest {
     }
     return paths;
   }
-  // Amid the largest section, that of the graph: opening a file does not read it.
-  void Damage(const std::string& path) {
+  // Damages the one segment file that there is, amid the largest section, that of the graph:
+  // opening the file does not read it.
+  void Damage() {
+    const auto files = SegmentFiles();
+    ASSERT_EQ(files.size(), 1U);
+    const std::string& path = files[0];
     const std::string file = ReadBytes(path);
     const auto footer = storage::DecodeSegmentFooter(file);
     ASSERT_OK(footer.status());
@@ -64,16 +52,13 @@ class ScrubberTest : public ManualDatabaseTest {
     FlipBit(path, largest->offset + largest->length / 2);
   }
   uint64_t SetAside() const { return db_->GetInfo().store.segments_set_aside; }
-
-  std::vector<float> vector_ = {1, 2, 3, 4};
 };
 
 TEST_F(ScrubberTest, ReadsAFileAgainOnceAWeek) {
-  Fill();
+  FillCollection(kRows);
   Settle();
   const auto files = SegmentFiles();
-  ASSERT_EQ(files.size(), 1U);
-  Damage(files[0]);
+  Damage();
   Work();
   EXPECT_EQ(SetAside(), 0U) << "it is read before its time";
   clock_.AdvanceMillis(kWeekMs - 3000);
@@ -85,31 +70,27 @@ TEST_F(ScrubberTest, ReadsAFileAgainOnceAWeek) {
   // Built again from the rows.
   const auto made = SegmentFiles();
   ASSERT_EQ(made.size(), 1U);
-  EXPECT_NE(made[0], files[0]);
+  EXPECT_NE(made, files);
   EXPECT_EQ(db_->GetStats("c")->unindexed_rows, 0U);
   EXPECT_EQ(db_->Count("c", {}, kNoCancel)->count, static_cast<uint64_t>(kRows));
 }
 
 TEST_F(ScrubberTest, ReadsAFileOnceAfterItWasMade) {
   Work();  // The round after the start, of no files.
-  Fill();
+  FillCollection(kRows);
   clock_.AdvanceMillis(1000);
   workers_->Tick();
   ASSERT_TRUE(workers_->RunOne());
-  const auto files = SegmentFiles();
-  ASSERT_EQ(files.size(), 1U);
-  Damage(files[0]);
+  Damage();
   Work();
   EXPECT_EQ(SetAside(), 1U);
   EXPECT_EQ(db_->GetStats("c")->unindexed_rows, 0U);
 }
 
 TEST_F(ScrubberTest, ReadsAllFilesAfterAStart) {
-  Fill();
+  FillCollection(kRows);
   Settle();
-  const auto files = SegmentFiles();
-  ASSERT_EQ(files.size(), 1U);
-  Damage(files[0]);
+  Damage();
   Reopen();
   EXPECT_EQ(SetAside(), 0U);
   Work();
@@ -118,11 +99,9 @@ TEST_F(ScrubberTest, ReadsAllFilesAfterAStart) {
 }
 
 TEST_F(ScrubberTest, LeavesOutFilesThatAreNotUsedAnyMore) {
-  Fill();
+  FillCollection(kRows);
   Settle();
-  const auto files = SegmentFiles();
-  ASSERT_EQ(files.size(), 1U);
-  Damage(files[0]);
+  Damage();
   clock_.AdvanceMillis(kWeekMs);
   workers_->Tick();  // A round is made up.
   ASSERT_OK(db_->DropCollection("c", false, kNoCancel));

@@ -266,8 +266,9 @@ class Run:
         """Without faults everything is there."""
         # A first start may have failed before there was a data directory.
         begun = (self.server.data_dir / "FORMAT").exists()
-        for text in verify(self.server.binary, self.server.data_dir) if begun else []:
-            self._wrong(text)
+        for text in verify(self.server.binary, self.server.data_dir):
+            if begun or not re.search("not a data directory|no such directory", text):
+                self._wrong(text)
         try:
             self.server.start()
             with self._client() as db:

@@ -212,7 +212,8 @@ def test_relaxed_writes_that_wait_for_their_sync_outlive_a_full_disk(make: Make)
         items = db.create_collection("items", {"v": VectorField(4, "l2")})
         for n in range(20):
             assert not items.insert(range(10 * n, 10 * n + 10), rows, relaxed=True).synced
-        shim.set("write(rocks/*.log)@1=ENOSPC;write(rocks/*.sst)@1=ENOSPC:sticky")
+        # No new log can be begun either, so that the one that a write has failed to stays.
+        shim.set("write(rocks/*.log)@1=ENOSPC;create(rocks/*.log)@1=ENOSPC:sticky")
         with pytest.raises(ResourceExhausted):
             items.insert(range(1000, 1010), rows, relaxed=True)
         # They are synced meanwhile, but not by way of a log that a write has failed to.
@@ -264,7 +265,9 @@ def test_no_space_for_a_merge_of_tables_stops_no_writes(make: Make) -> None:
         assert server.stop() == 0
         shim.set("create(rocks/*.sst)@1=ENOSPC")
         server.start()
-        time.sleep(0.5)
+        deadline = time.monotonic() + 1
+        while not shim.hits() and time.monotonic() < deadline:
+            time.sleep(0.05)
         if shim.hits():
             break
         shim.clear()
@@ -348,6 +351,31 @@ def test_after_a_failed_write_or_sync_the_store_is_read_only_and_the_server_ends
     with server.client() as db:
         items.check(db)
         items.upsert(db, range(990, 1010))
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(31)
+def test_a_failed_sync_of_the_name_of_a_new_log_ends_the_writes(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, dimension=64)
+    with Client(server.address, retries=0) as db:
+        # Logs begin when a memtable of 1 MiB is full; the directory is synced with each.
+        shim.set("fsync(rocks)@1=EIO")
+
+        def insert_many() -> None:
+            for start in range(1000, 20000, 500):
+                items.insert(db, range(start, start + 500))
+
+        with pytest.raises((Unavailable, FailedPrecondition), match=r"unknown|read-only"):
+            insert_many()
+        assert shim.hits() == 1
+        shim.clear()
+    assert server.wait() == 1
+    assert "read-only" in server.log()
+    with server.start().client() as db:
+        items.settle(db)
         items.check(db)
     server.assert_sound()
 

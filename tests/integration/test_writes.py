@@ -1,4 +1,4 @@
-"""Updates, conditions, ids of requests, expiry, truncate, optimize and backpressure on a server."""
+"""Updates, conditions, request ids, expiry, truncate, optimize, backpressure and durability."""
 
 from __future__ import annotations
 
@@ -369,5 +369,4 @@ def test_the_health_of_the_store_is_told(server: ServerProcess) -> None:
         assert 0 < store.disk_floor_bytes <= store.disk_capacity_bytes // 20 + 1
         assert 0 < store.disk_free_bytes <= store.disk_capacity_bytes
         assert (store.damaged_rows, store.segments_set_aside) == (0, 0)
-        noted = lambda: db.server_info().store.watermark_seq >= written.as_of  # noqa: E731
-        wait_for("it is noted", noted, 10)
+        wait_for("it is noted", lambda: db.server_info().store.watermark_seq >= written.as_of, 10)
