@@ -6,6 +6,7 @@
 // verify_command.h.
 #include "base/failpoint.h"
 #include "base/logging.h"
+#include "base/mutex.h"
 #include "base/status.h"
 #include "base/strings.h"
 #include "server/app.h"
@@ -16,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -56,13 +58,13 @@ extern "C" void HandleStopSignal(int) {
   errno = saved_errno;
 }
 
-// A page of a mapped file that the disk can no longer read, or that a cut file no longer has. No
-// answer can be given from it and none is. A restart builds a cut file again; it meets a page that
-// cannot be read once more.
+// A page of a mapped file that the disk can no longer read, or that a cut file no longer has, and
+// that could be read when it was checked. No answer can be given from it and none is. A restart
+// checks the file by reading it, which only fails, and sets it aside.
 extern "C" void HandleBusError(int) {
   static constexpr char kMessage[] =
       "azimuthd: a mapped file cannot be read (SIGBUS): the disk fails, or somebody cut the file; "
-      "the next start sets a cut file aside, one that the disk cannot read has to be moved away\n";
+      "the next start names the file, sets it aside and builds it again\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
   _exit(g_bus_exit_code);
 }
@@ -165,6 +167,19 @@ bool WaitForStop(const App& app) {
   return false;
 }
 
+// A store that failed may hang when it is closed; nothing would be lost by ending without it.
+void EndInTime(std::chrono::milliseconds grace) {
+  constexpr std::chrono::seconds kCloseMax{30};
+  std::thread([end = std::chrono::steady_clock::now() + grace + kCloseMax] {
+    Mutex mu;
+    CondVar nobody;
+    MutexLock lock(mu);
+    while (std::chrono::steady_clock::now() < end) nobody.WaitUntil(mu, end);
+    LogError("the store cannot be closed; ending without it");
+    _exit(kExitFailed);
+  }).detach();
+}
+
 int Serve(const Config& config) {
   SetLogLevel(config.log_level);
   if (absl::Status status = ArmConfiguredFailpoints(config.failpoints); !status.ok()) {
@@ -199,6 +214,7 @@ int Serve(const Config& config) {
     LogInfo("stopping: calls that run have %d ms to finish", config.grace.count());
   } else {
     LogError("stopping, so that a restart recovers: %s", app.failure());
+    EndInTime(config.grace);
   }
   const absl::Status closed = app.Stop(config.grace);
   if (!closed.ok()) return Fail(absl::StrCat("close: ", closed.message()));

@@ -28,12 +28,14 @@ class Ballast final {
   // Gives them up. Does nothing if none are held.
   absl::Status Release();
   uint64_t held_bytes() const { return held_; }
+  // The held bytes were only found: a crash may have left the file without its blocks.
+  bool unsure() const { return held_ > 0 && !taken_; }
 
  private:
   const std::string path_;
   Files* files_;
   uint64_t held_ = 0;
-  bool taken_ = false;  // By Hold, not only found: its blocks are there.
+  bool taken_ = false;  // By Hold, not only found.
 };
 
 }  // namespace azimuth::storage

@@ -156,12 +156,46 @@ class PosixFileLock final : public FileLock {
 
 class PosixMappedFile final : public MappedFile {
  public:
-  explicit PosixMappedFile(std::span<const std::byte> bytes) : MappedFile(bytes) {}
+  // `bytes` are those of the file that `info` is of.
+  PosixMappedFile(std::span<const std::byte> bytes, std::string path, const struct stat& info)
+      : MappedFile(bytes), path_(std::move(path)), device_(info.st_dev), inode_(info.st_ino) {}
   ~PosixMappedFile() override {
     if (bytes().empty()) return;
     // munmap takes void* for memory that was never writable through this class.
     ::munmap(const_cast<std::byte*>(bytes().data()), bytes().size());
   }
+
+  // Unlike a touch of the mapping, pread says what is wrong. The bytes go by way of the page cache,
+  // which is what the mapping shows. The file is opened anew: a descriptor for each segment file
+  // would leave too few for connections.
+  absl::Status Load(uint64_t offset, uint64_t count) const override {
+    const ScopedFd fd(OpenFd(path_, O_RDONLY));
+    if (fd.get() < 0 && errno != ENOENT) return ReadError(errno, "open", path_);
+    struct stat info {};
+    if (fd.get() < 0 || ::fstat(fd.get(), &info) != 0 || info.st_ino != inode_ ||
+        info.st_dev != device_) {
+      return DataLoss("%s: the file was removed or replaced while it was in use", path_);
+    }
+    char chunk[size_t{64} << 10];
+    while (count > 0) {
+      const ssize_t got = ::pread(fd.get(), chunk, std::min<uint64_t>(count, sizeof(chunk)),
+                                  static_cast<off_t>(offset));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return ReadError(errno, "read", path_);
+      if (got == 0) {
+        return DataLoss("%s: truncated: it ends at %d instead of %d", path_, offset,
+                        bytes().size());
+      }
+      offset += static_cast<uint64_t>(got);
+      count -= static_cast<uint64_t>(got);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::string path_;
+  const dev_t device_;
+  const ino_t inode_;
 };
 
 // Writes `bytes` zeros from the beginning of the file.
@@ -277,10 +311,11 @@ absl::StatusOr<std::unique_ptr<MappedFile>> PosixFiles::Map(const std::string& p
   }
   const auto size = static_cast<size_t>(info.st_size);
   // mmap refuses a length of zero.
-  if (size == 0) return std::make_unique<PosixMappedFile>(std::span<const std::byte>());
+  if (size == 0) return std::make_unique<PosixMappedFile>(std::span<const std::byte>(), path, info);
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (address == MAP_FAILED) return ReadError(errno, "map", path);
-  return std::make_unique<PosixMappedFile>(std::span(static_cast<const std::byte*>(address), size));
+  return std::make_unique<PosixMappedFile>(std::span(static_cast<const std::byte*>(address), size),
+                                           path, info);
 }
 
 absl::StatusOr<std::string> PosixFiles::ReadSmall(const std::string& path) {

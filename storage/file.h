@@ -64,8 +64,15 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
-  // Page-aligned; empty for an empty file.
+  // Page-aligned; empty for an empty file. A page that the disk cannot read, or that was cut off
+  // meanwhile, ends the process by SIGBUS where it is touched.
   std::span<const std::byte> bytes() const { return bytes_; }
+  // Reads bytes() [offset, offset + count), so that they can be touched. DataLoss if they cannot be
+  // read, or the file is not the one that was mapped; ResourceExhausted. REQUIRES: they lie in
+  // bytes().
+  virtual absl::Status Load(uint64_t /*offset*/, uint64_t /*count*/) const {
+    return absl::OkStatus();
+  }
 
  protected:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -52,12 +52,11 @@ class NoLog final : public rocksdb::Logger {
   void Logv(const char* /*format*/, va_list /*arguments*/) override {}
 };
 
-void SetLogOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
-  // It would make a file, and rename the one before.
-  if (options.read_only) db.info_log = std::make_shared<NoLog>();
-  // RocksDB's own text log would grow without end.
-  db.keep_log_file_num = 4;
-  db.max_log_file_size = 16 * kMiB;
+void SetLogOptions(rocksdb::DBOptions& db) {
+  // A file of text that cannot be written or rolled on a full disk ends the process (7.8, with
+  // assertions), one that does not roll grows without end, and its lines have keys in them. What
+  // goes wrong StoreEvents tells.
+  db.info_log = std::make_shared<NoLog>();
   // Statistics go to that log every ten minutes by default, and into a hidden column family.
   db.stats_dump_period_sec = 0;
   db.stats_persist_period_sec = 0;
@@ -115,7 +114,7 @@ rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
   // In order of kFamilies; Store::Open checks the ids that came out.
   db.create_missing_column_families = !options.read_only;
   SetDurabilityOptions(db, options);
-  SetLogOptions(db, options);
+  SetLogOptions(db);
   // At least one flush and one merge at a time.
   db.max_background_jobs = std::max(2, options.background_threads);
   // One bound for the memtables of all families; rows and vectors fill most of it.

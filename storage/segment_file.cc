@@ -14,10 +14,18 @@ absl::StatusOr<std::unique_ptr<SegmentFile>> SegmentFile::Open(const std::string
   AZ_ASSIGN_OR_RETURN(std::unique_ptr<MappedFile> file, files.Map(path));
   const std::string_view bytes(reinterpret_cast<const char*>(file->bytes().data()),
                                file->bytes().size());
+  const size_t header_bytes = std::min(bytes.size(), kSegmentHeaderBytes);
+  AZ_RETURN_IF_ERROR(file->Load(0, header_bytes));
+  const size_t footer_bytes = std::min(bytes.size(), kSegmentFooterBytes);
+  AZ_RETURN_IF_ERROR(file->Load(bytes.size() - footer_bytes, footer_bytes));
   const absl::StatusOr<SegmentHeader> header = DecodeSegmentHeader(bytes);
   if (!header.ok()) return AtPlace(path, header.status());
   const absl::StatusOr<SegmentFooter> footer = DecodeSegmentFooter(bytes);
   if (!footer.ok()) return AtPlace(path, footer.status());
+  if (footer->directory_offset < bytes.size()) {
+    AZ_RETURN_IF_ERROR(
+        file->Load(footer->directory_offset, bytes.size() - footer->directory_offset));
+  }
   absl::StatusOr<std::vector<SectionEntry>> directory = DecodeSegmentDirectory(bytes, *footer);
   if (!directory.ok()) return AtPlace(path, directory.status());
 
@@ -30,11 +38,16 @@ absl::StatusOr<std::unique_ptr<SegmentFile>> SegmentFile::Open(const std::string
       new SegmentFile(std::move(file), *header, std::move(entries)));
 }
 
-std::optional<std::span<const std::byte>> SegmentFile::Find(const SectionId& id) const {
+const SegmentFile::Entry* SegmentFile::FindEntry(const SectionId& id) const {
   const auto found = std::lower_bound(
       entries_.begin(), entries_.end(), id,
       [](const Entry& entry, const SectionId& wanted) { return entry.id < wanted; });
-  if (found == entries_.end() || found->id != id) return std::nullopt;
+  return found == entries_.end() || found->id != id ? nullptr : &*found;
+}
+
+std::optional<std::span<const std::byte>> SegmentFile::Find(const SectionId& id) const {
+  const Entry* const found = FindEntry(id);
+  if (found == nullptr) return std::nullopt;
   return file_->bytes().subspan(found->offset, found->length);
 }
 
@@ -58,17 +71,32 @@ std::vector<SectionId> SegmentFile::Sections() const {
   return ids;
 }
 
-absl::Status SegmentFile::VerifyEntry(const Entry& entry, const CancelToken& cancel) const {
-  constexpr uint64_t kVerifyStepBytes = uint64_t{1} << 20;
-  uint32_t crc = 0;
-  for (uint64_t at = 0; at < entry.length; at += kVerifyStepBytes) {
-    AZ_RETURN_IF_ERROR(cancel.Check());
-    const uint64_t count = std::min(kVerifyStepBytes, entry.length - at);
-    crc = Crc32c(file_->bytes().subspan(entry.offset + at, count), crc);
-  }
-  if (crc == entry.crc) return absl::OkStatus();
+absl::StatusOr<bool> SegmentFile::VerifyPart(const Entry& entry, Progress& progress) const {
+  constexpr uint64_t kPartBytes = uint64_t{1} << 20;
+  const uint64_t begin = entry.offset + progress.offset;
+  const uint64_t count = std::min(kPartBytes, entry.length - progress.offset);
+  AZ_RETURN_IF_ERROR(file_->Load(begin, count));
+  progress.crc = Crc32c(file_->bytes().subspan(begin, count), progress.crc);
+  progress.offset += count;
+  if (progress.offset < entry.length) return false;
+  if (progress.crc == entry.crc) return true;
   return DataLoss("segment %d: %s corrupt (its checksum does not match)", Raw(header_.id),
                   SectionText(entry.id));
+}
+
+absl::StatusOr<bool> SegmentFile::VerifyPart(const SectionId& id, Progress& progress) const {
+  const Entry* const found = FindEntry(id);
+  if (found == nullptr) return true;
+  return VerifyPart(*found, progress);
+}
+
+absl::Status SegmentFile::VerifyEntry(const Entry& entry, const CancelToken& cancel) const {
+  Progress progress;
+  for (bool done = false; !done;) {
+    AZ_RETURN_IF_ERROR(cancel.Check());
+    AZ_ASSIGN_OR_RETURN(done, VerifyPart(entry, progress));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SegmentFile::VerifySections(const CancelToken& cancel) const {
@@ -77,11 +105,8 @@ absl::Status SegmentFile::VerifySections(const CancelToken& cancel) const {
 }
 
 absl::Status SegmentFile::VerifySection(const SectionId& id) const {
-  const auto found = std::lower_bound(
-      entries_.begin(), entries_.end(), id,
-      [](const Entry& entry, const SectionId& wanted) { return entry.id < wanted; });
-  if (found == entries_.end() || found->id != id) return absl::OkStatus();
-  return VerifyEntry(*found, CancelToken());
+  const Entry* const found = FindEntry(id);
+  return found == nullptr ? absl::OkStatus() : VerifyEntry(*found, CancelToken());
 }
 
 }  // namespace azimuth::storage

@@ -102,10 +102,18 @@ class SegmentFile final {
   std::vector<SectionId> Sections() const;
 
   // Reads every section and compares its checksum. O(file). DataLoss names the first bad section;
-  // errors of `cancel`, which is asked between parts of some MiB.
+  // errors of `cancel`, which is asked between parts of some MiB, and of opening the file.
   absl::Status VerifySections(const CancelToken& cancel) const;
   // The same for one section; OK if there is no such section. O(section).
   absl::Status VerifySection(const SectionId& id) const;
+  // How far a check of one section came.
+  struct Progress {
+    uint64_t offset = 0;
+    uint32_t crc = 0;
+  };
+  // Goes on with the check of a section by a part of some MiB. True: it is done, and the section is
+  // good. Errors as those of VerifySection.
+  absl::StatusOr<bool> VerifyPart(const SectionId& id, Progress& progress) const;
 
  private:
   struct Entry {
@@ -114,6 +122,8 @@ class SegmentFile final {
     uint64_t length = 0;
     uint32_t crc = 0;
   };
+  const Entry* FindEntry(const SectionId& id) const;
+  absl::StatusOr<bool> VerifyPart(const Entry& entry, Progress& progress) const;
   absl::Status VerifyEntry(const Entry& entry, const CancelToken& cancel) const;
   SegmentFile(std::unique_ptr<MappedFile> file, SegmentHeader header, std::vector<Entry> entries)
       : file_(std::move(file)), header_(header), entries_(std::move(entries)) {}

@@ -81,6 +81,7 @@ struct Store::Rep {
   // One thread at a time writes and syncs the log: RocksDB takes a sync of a log that a write has
   // just failed to for a mistake of the program.
   Mutex log_mu;
+  bool resumed AZ_GUARDED_BY(log_mu) = false;         // Once, since it was opened.
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -138,7 +139,8 @@ struct Store::Rep {
   }
 
   absl::Status Resume() {
-    return FromRocksWrite("go on after a full disk", ResumeDb(*db, handles));
+    return FromRocksWrite("go on after a full disk",
+                          ResumeDb(*db, handles, [this] { events->GiveUp(); }));
   }
 
   // Before the log is touched. Unavailable after a failure for good. After a full disk the database
@@ -148,6 +150,7 @@ struct Store::Rep {
     AZ_RETURN_IF_ERROR(CheckNotFailed());
     if (!events->needs_resume()) return absl::OkStatus();
     events->BeginResume();
+    resumed = true;
     const absl::Status status = ResumeAll();
     if (!status.ok()) events->NeedResume();
     return status;
@@ -328,6 +331,12 @@ absl::Status Store::SyncLog() {
   const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
   return rep_->Noted(FromRocksWrite("sync the log", rep_->db->SyncWAL()));
+}
+
+void Store::TendFlushes() {
+  const MutexLock lock(rep_->log_mu);
+  if (!rep_->resumed || rep_->events->needs_resume() || rep_->events->failed()) return;
+  if (rep_->db != nullptr) FlushIfLeft(*rep_->db, rep_->handles);
 }
 
 absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections(

@@ -5,8 +5,8 @@
 // with its reason. Key layouts: docs/FORMATS.md, "RocksDB".
 //
 // Ownership: the Store owns the database; a CommitBatch is the caller's.
-// Thread safety: reads, SyncLog and CheckTables from any number of threads. Commit is called by one
-// thread at a time.
+// Thread safety: reads, SyncLog, TendFlushes and CheckTables from any number of threads. Commit is
+// called by one thread at a time.
 // Errors: DataLoss (checksum, a block that cannot be read, or bytes that do not decode; names the
 // row store and row), ResourceExhausted (disk full), Unavailable (other errors of writing: the
 // outcome is unknown).
@@ -143,6 +143,11 @@ class Store final {
 
   // Everything that was committed before the call is on disk when it returns OK. Errors as Commit.
   absl::Status SyncLog();
+
+  // To be called some times a second. After a full disk RocksDB may leave memtables unflushed until
+  // there are too many of them, and then writes wait for ever (rocks_resume.h): this has them
+  // flushed in time.
+  void TendFlushes();
 
   // Every read sees the newest state, or that of `snapshot` if it is given.
 

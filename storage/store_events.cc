@@ -48,6 +48,12 @@ void StoreEvents::OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) {
   }
 }
 
+void StoreEvents::GiveUp() {
+  failed_.store(true);
+  if (listener_ == nullptr) return;
+  listener_->OnWriteError(absl::UnavailableError("the database does not go on after a full disk"));
+}
+
 void StoreEvents::OnErrorRecoveryBegin(Reason /*reason*/, rocksdb::Status /*background_error*/,
                                        bool* auto_recovery) {
   *auto_recovery = false;

@@ -33,6 +33,9 @@ class StoreEvents final : public rocksdb::EventListener {
   // A write or a sync failed for good: the log must not be touched any more.
   bool failed() const { return failed_.load(); }
 
+  // The database cannot be resumed and hangs.
+  void GiveUp();
+
   // Syncs the log that was written so far before the first write into the next one.
   //
   // RocksDB begins a new log whenever a memtable is full. Commits that asked for no sync would then

@@ -153,6 +153,52 @@ def test_a_server_starts_on_a_full_disk_and_answers(disk: Disk, make: Make) -> N
 
 
 @pytest.mark.fault(28)
+def test_a_server_with_a_ballast_starts_on_a_disk_without_any_room(disk: Disk, make: Make) -> None:
+    server = make(*SMALL, "--disk-floor-mb", "1", "--ballast-mb", "4")
+    server.data_dir = disk.path / "data"
+    items = fill(server, dimension=64)
+    ballast = server.data_dir / "BALLAST"
+    wait_for("there is a ballast", lambda: ballast.exists() and ballast.stat().st_size == 4 * MIB)
+    server.kill()
+    disk.take(disk.free_bytes())
+    with server.start().client() as db:
+        items.check(db)
+        with pytest.raises(ResourceExhausted):
+            items.insert(db, range(10000, 10100))
+        items.delete(db, range(10))
+        items.check(db)
+        disk.give_back()
+        writes_again(db, items)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
+def test_full_disks_one_after_the_other_do_not_leave_writes_without_flushes(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, dimension=512)
+    key = 10000
+    with server.client() as db:
+        for _ in range(8):
+            shim.set("space@1=ENOSPC:sticky")
+            key = insert_until_refused(db, items, key)
+            shim.clear()
+            wait_taken(db, items, lambda start=key: items.upsert(db, range(start, start + 100)))
+            key += 100
+        # As much as fills many memtables.
+        for start in range(key, key + 10000, 200):
+            items.insert(db, range(start, start + 200))
+        items.check(db)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
 def test_no_space_for_anything_refuses_writes_until_there_is(make: Make) -> None:
     server = make(*SMALL)
     shim = shimmed(server)
