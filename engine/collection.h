@@ -72,8 +72,10 @@ class Collection final {
   // Rows that could not be read when a file of them was read again, or at the start.
   std::atomic<uint64_t> damaged_rows{0};
 
-  // Held while a segment is verified and put right; taken before all other locks.
+  // Whoever verifies a segment and puts it right sets `repairing`; the others wait.
   Mutex repair_mu;
+  CondVar repair_done;
+  bool repairing AZ_GUARDED_BY(repair_mu) = false;
 
   // The current list; valid while the caller is pinned, or is the commit leader.
   const SegmentSet& segments() const { return *segments_.load(std::memory_order_seq_cst); }

@@ -1,8 +1,8 @@
 // Core: the parts of an open database that the write path, the life of segments and the query path
 // share. Database owns one; nothing else makes one.
 //
-// Thread safety: each part says its own. Lock order: repair_mu of a collection, its build_mu, the
-// queue's, that of the durability, that of the views; active_mu is taken alone.
+// Thread safety: each part says its own. Lock order: build_mu of a collection, the queue's, that of
+// the durability, that of the views; active_mu and repair_mu of a collection are taken alone.
 #pragma once
 
 #include "base/mutex.h"

@@ -12,6 +12,7 @@
 #include "engine/query/search.h"
 #include "engine/recover.h"
 #include "engine/segment/build_job.h"
+#include "engine/segment/segment_builder.h"
 #include "engine/write/ddl_commit.h"
 #include "engine/write/delete_commit.h"
 #include "engine/write/put_commit.h"
@@ -221,6 +222,7 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
         all.Match(*segment, {pin.seq(), core.NowUnixMicros()}, collection->retired, CancelToken()));
     stats.row_count += visible.count;
     const bool waits = segment->state() == SegmentState::kBuilding ||
+                       LacksGraph(*segment, collection->schema, core.options.graph_rows_min) ||
                        (segment->state() == SegmentState::kGrowing &&
                         segment->size() >= core.options.graph_rows_min);
     if (waits) stats.unindexed_rows += segment->size();

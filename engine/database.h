@@ -72,6 +72,8 @@ struct DatabaseOptions {
   // Goes on without commits that were synced and are missing, up to this number: the one that the
   // refusal named. Every sequence number of what follows is new.
   std::optional<Seq> accept_data_loss = {};
+  // Nothing that was deleted or has ended is removed from disk: for a repair.
+  bool keep_rows = false;
   // Locks and syncs of a network file system may mean nothing: such a directory is refused unless
   // this is set.
   bool allow_network_files = false;

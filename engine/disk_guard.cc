@@ -47,7 +47,7 @@ void DiskGuard::Refresh() {
     const uint64_t held = ballast_.held_bytes();
     status = ballast_.Release();
     if (status.ok()) free += held;
-  } else if (ballast_.held_bytes() != wanted && free >= 2 * floor + wanted) {
+  } else if ((ballast_.held_bytes() != wanted || ballast_.unsure()) && free >= 2 * floor + wanted) {
     status = ballast_.Hold(wanted);
     if (status.ok()) free -= std::min(free, wanted);
   }

@@ -145,7 +145,7 @@ bool WantsClose(const Core& core, const Collection& collection, bool& waits) {
 bool Maintain(Core& core, const std::shared_ptr<Collection>& collection) {
   if (collection->dropped.load()) return false;
   const int64_t now = core.NowUnixMicros();
-  const bool due = collection->next_sweep_us.load() <= now;
+  const bool due = !core.options.keep_rows && collection->next_sweep_us.load() <= now;
   if (due) Sweep(core, collection, now);
   // Cleared first: what comes from here on is looked at again.
   bool waits = false;
@@ -180,6 +180,7 @@ void NoteActive(Core& core, const std::shared_ptr<Collection>& collection,
 void RunMaintenance(Core& core) {
   core.disk->Refresh();
   core.durability->Tick(*core.store, core.SteadyMillis());
+  core.store->TendFlushes();
   core.scrubber.Tick(core);
   core.views.Collect();  // What the last commit left, if a reader was in the way.
   if (!core.durability->CheckWritable().ok()) return;  // Nothing that follows could be written.

@@ -4,14 +4,15 @@
 #include "base/logging.h"
 #include "base/status.h"
 #include "engine/maintenance.h"
+#include "engine/recover_damage.h"
+#include "engine/row_loader.h"
 #include "engine/segment/build_job.h"
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/sealed.h"
 #include "storage/file.h"
 
-#include "absl/container/flat_hash_map.h"
-
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 #include <span>
@@ -21,11 +22,6 @@
 namespace azimuth::engine {
 namespace {
 
-using storage::RowRange;
-
-// Rows that are read back, and their vectors, joined in batches of this many.
-constexpr uint64_t kReadBatchRows = 4096;
-constexpr uint64_t kDamagedRowsLogged = 10;
 // Directories of an earlier format have none.
 constexpr uint32_t kFirstWithWatermark = 3;
 
@@ -48,124 +44,6 @@ void Quarantine(Core& core, SegmentId id, const absl::Status& reason) {
 bool IsBadFile(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsNotFound(status) || absl::IsFailedPrecondition(status);
 }
-
-// Reads rows of a range from RocksDB into growing segments, the last of which may have room.
-class RowLoader final {
- public:
-  RowLoader(Core& core, const Collection& collection, RowRange range)
-      : core_(core), collection_(collection), range_(range), next_first_(range.first) {}
-
-  absl::StatusOr<std::vector<std::shared_ptr<GrowingSegment>>> Load() {
-    absl::Status status = core_.store->ScanRows(
-        collection_.row_store, range_, [&](RowId row, storage::StoredRow&& value) {
-          AZ_FAILPOINT(kRecoverMidRows);
-          batch_.emplace_back(row, std::move(value));
-          return batch_.size() < kReadBatchRows ? absl::OkStatus() : AppendBatch();
-        });
-    if (absl::IsDataLoss(status)) {
-      batch_.clear();
-      status = Salvage(appended_to_);
-    }
-    AZ_RETURN_IF_ERROR(status);
-    if (status = AppendBatch(); absl::IsDataLoss(status)) {
-      batch_.clear();
-      status = Salvage(appended_to_);
-    }
-    AZ_RETURN_IF_ERROR(status);
-    return std::move(segments_);
-  }
-
-  // Rows that could not be read. They are left out.
-  uint64_t damaged() const { return damaged_; }
-
- private:
-  absl::Status AppendBatch() {
-    if (batch_.empty()) return absl::OkStatus();
-    const size_t slots = collection_.schema.vectors.size();
-    const RowRange range{batch_.front().first, Next(batch_.back().first)};
-    std::vector<absl::flat_hash_map<RowId, std::vector<float>>> vectors(slots);
-    for (size_t slot = 0; slot < slots; ++slot) {
-      AZ_RETURN_IF_ERROR(
-          core_.store->ScanVectors(collection_.row_store, collection_.schema.vectors[slot].id,
-                                   range, [&](RowId row, std::span<const float> vector) {
-                                     vectors[slot][row].assign(vector.begin(), vector.end());
-                                     return CheckDimension(row, slot, vector);
-                                   }));
-    }
-    std::vector<std::span<const float>> views(slots);
-    for (auto& [row, value] : batch_) {
-      for (size_t slot = 0; slot < slots; ++slot) {
-        const auto it = vectors[slot].find(row);
-        views[slot] = it == vectors[slot].end() ? std::span<const float>() : it->second;
-      }
-      WithRoom(row).Append(row, std::move(value), views);
-      appended_to_ = Next(row);
-    }
-    batch_.clear();
-    return absl::OkStatus();
-  }
-
-  absl::Status CheckDimension(RowId row, size_t slot, std::span<const float> vector) const {
-    if (vector.size() == collection_.schema.vectors[slot].dim) return absl::OkStatus();
-    return DataLoss("row %d of row store %d: a vector of %d elements", Raw(row),
-                    Raw(collection_.row_store), vector.size());
-  }
-
-  // Reads one row after the other from `first` on, and leaves out those that cannot be read: a scan
-  // ends at the first bad block.
-  absl::Status Salvage(RowId first) {
-    for (RowId row = std::max(first, range_.first); row < range_.end; row = Next(row)) {
-      const absl::Status status = AppendOne(row);
-      if (status.ok()) continue;
-      if (!absl::IsDataLoss(status)) return status;
-      ++damaged_;
-      if (damaged_ <= kDamagedRowsLogged) {
-        LogError("collection %d: row %d cannot be read and is left out: %s", Raw(collection_.id),
-                 Raw(row), std::string(status.message()));
-      }
-    }
-    LogError("collection %d: %d rows cannot be read", Raw(collection_.id), damaged_);
-    return absl::OkStatus();
-  }
-
-  absl::Status AppendOne(RowId row) {
-    AZ_ASSIGN_OR_RETURN(auto rows, core_.store->GetRows(collection_.row_store, {&row, 1}));
-    if (!rows.front().has_value()) return absl::OkStatus();
-    const size_t slots = collection_.schema.vectors.size();
-    std::vector<std::vector<float>> vectors(slots);
-    std::vector<std::span<const float>> views(slots);
-    for (size_t slot = 0; slot < slots; ++slot) {
-      AZ_ASSIGN_OR_RETURN(auto found,
-                          core_.store->GetVectors(collection_.row_store,
-                                                  collection_.schema.vectors[slot].id, {&row, 1}));
-      vectors[slot] = std::move(found.front());
-      if (!vectors[slot].empty()) AZ_RETURN_IF_ERROR(CheckDimension(row, slot, vectors[slot]));
-      views[slot] = vectors[slot];
-    }
-    WithRoom(row).Append(row, *std::move(rows.front()), views);
-    return absl::OkStatus();
-  }
-
-  GrowingSegment& WithRoom(RowId row) {
-    if (segments_.empty() || segments_.back()->full()) {
-      if (!segments_.empty()) {
-        segments_.back()->Close(row);
-        next_first_ = row;
-      }
-      segments_.push_back(MakeGrowingSegment(core_, collection_, next_first_));
-    }
-    return *segments_.back();
-  }
-
-  Core& core_;
-  const Collection& collection_;
-  const RowRange range_;
-  RowId next_first_;
-  RowId appended_to_{};  // After the last row that was appended.
-  uint64_t damaged_ = 0;
-  std::vector<std::pair<RowId, storage::StoredRow>> batch_;
-  std::vector<std::shared_ptr<GrowingSegment>> segments_;
-};
 
 // Retirements of rows that are not there any more: a merge dropped the rows, and ended before it
 // came to the retirements. A row that no segment has may still be there, unread because of damage:
@@ -231,34 +109,71 @@ absl::StatusOr<std::vector<std::shared_ptr<Segment>>> OpenSegments(
   return segments;
 }
 
+// A file that was written while rows were read again. So a start that dies goes on from there.
+absl::Status NameInCatalog(Core& core, const storage::SegmentEntry& entry) {
+  if (!core.durability->CheckWritable().ok()) return absl::OkStatus();
+  core.next_ids.segment = SegmentId{core.next_segment.load()};
+  storage::CommitBatch batch;
+  batch.PutSegment(entry);
+  batch.PutNextIds(core.next_ids);
+  return core.store->Commit(batch, /*sync=*/true);
+}
+
+uint64_t RowsInMemory(const SegmentSet& set) {
+  uint64_t rows = 0;
+  for (const auto& segment : set.segments) {
+    if (segment->state() != SegmentState::kSealed) rows += segment->size();
+  }
+  return rows;
+}
+
+absl::Status RecoverCounters(Core& core, Collection& collection,
+                             const std::vector<storage::SegmentEntry>& entries) {
+  absl::StatusOr<storage::RowStoreCounters> counters =
+      core.store->GetCounters(collection.row_store);
+  if (absl::IsDataLoss(counters.status())) {
+    core.durability->OnDamage(counters.status());
+    RowId segments_end{};
+    for (const auto& entry : entries) segments_end = std::max(segments_end, entry.rows.end);
+    counters = CountAgain(*core.store, collection.row_store, segments_end);
+  }
+  AZ_RETURN_IF_ERROR(counters.status());
+  collection.next_row = counters->next_row;
+  collection.live_rows.store(counters->live_rows);
+  return absl::OkStatus();
+}
+
 absl::Status RecoverCollection(Core& core, Collection& collection,
                                const std::vector<storage::SegmentEntry>& entries,
                                std::set<std::string>& known_files) {
-  AZ_ASSIGN_OR_RETURN(const auto counters, core.store->GetCounters(collection.row_store));
-  collection.next_row = counters.next_row;
-  collection.live_rows.store(counters.live_rows);
+  AZ_RETURN_IF_ERROR(RecoverCounters(core, collection, entries));
   std::vector<RowId> retired;
-  AZ_RETURN_IF_ERROR(core.store->ScanRetired(collection.row_store, [&](RowId row, Seq seq) {
-    collection.retired.Retire(row, seq);
-    retired.push_back(row);
-    return absl::OkStatus();
-  }));
+  const absl::Status retired_read =
+      core.store->ScanRetired(collection.row_store, [&](RowId row, Seq seq) {
+        collection.retired.Retire(row, seq);
+        retired.push_back(row);
+        return absl::OkStatus();
+      });
+  if (!retired_read.ok() && !absl::IsDataLoss(retired_read)) return retired_read;
 
   AZ_ASSIGN_OR_RETURN(const auto segments, OpenSegments(core, collection, entries, known_files));
   SegmentSet set;
   RowId covered_to{};
+  const CancelToken no_cancel;
   const auto load_up_to = [&](RowId end, bool is_last) -> absl::Status {
     if (covered_to >= end) return absl::OkStatus();
-    RowLoader loader(core, collection, {covered_to, end});
-    AZ_ASSIGN_OR_RETURN(auto loaded, loader.Load());
+    const auto on_file = [&](const storage::SegmentEntry& entry) {
+      known_files.insert(core.dir.segment_path(entry.id));
+      return NameInCatalog(core, entry);
+    };
+    RowLoader loader(core, collection, {covered_to, end}, RowLoader::Form::kMemory,
+                     RowsInMemory(set), on_file, no_cancel);
+    AZ_RETURN_IF_ERROR(loader.Load());
+    AZ_RETURN_IF_ERROR(loader.Close(/*keep_growing=*/is_last));
+    loader.Release();
     collection.damaged_rows += loader.damaged();
-    if (loaded.empty()) return absl::OkStatus();
-    if (is_last) {
-      collection.growing = loaded.back();
-    } else {
-      loaded.back()->Close(end);
-    }
-    set.segments.insert(set.segments.end(), loaded.begin(), loaded.end());
+    if (is_last) collection.growing = loader.growing();
+    set.segments.insert(set.segments.end(), loader.segments().begin(), loader.segments().end());
     return absl::OkStatus();
   };
   for (const auto& segment : segments) {
@@ -267,13 +182,18 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     covered_to = segment->rows().end;
   }
   AZ_RETURN_IF_ERROR(load_up_to(collection.next_row, true));
+  if (!retired_read.ok()) {
+    core.durability->OnDamage(retired_read);
+    AZ_RETURN_IF_ERROR(RetireUnreached(*core.store, collection.row_store, set,
+                                       core.views.published(), collection.retired));
+  }
   for (const auto& segment : set.segments) {
     MarkRetiredRows(collection.retired, *segment);
-    if (segment->state() != SegmentState::kSealed) collection.unindexed_rows += segment->size();
     collection.next_sweep_us =
         std::min(collection.next_sweep_us.load(), segment->earliest_expiry());
   }
-  if (core.durability->CheckWritable().ok()) {
+  collection.unindexed_rows = RowsInMemory(set);
+  if (retired_read.ok() && core.durability->CheckWritable().ok()) {
     AZ_RETURN_IF_ERROR(RemoveStrayRetirements(core, collection, set, retired));
   }
   collection.SetSegments(std::move(set), core.views);
@@ -300,12 +220,19 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
   return absl::OkStatus();
 }
 
-// In order of arrival, as they were added.
+// In order of arrival, as they were added. Without them a write that is sent again is a new one,
+// which is no reason to serve nothing.
 absl::Status RecoverRequests(Core& core) {
-  AZ_ASSIGN_OR_RETURN(auto requests, core.store->ListRequests());
-  std::sort(requests.begin(), requests.end(),
+  auto requests = core.store->ListRequests();
+  if (absl::IsDataLoss(requests.status())) {
+    LogError("the request ids of earlier writes cannot be read and are forgotten");
+    core.durability->OnDamage(requests.status());
+    return absl::OkStatus();
+  }
+  AZ_RETURN_IF_ERROR(requests.status());
+  std::sort(requests->begin(), requests->end(),
             [](const auto& a, const auto& b) { return a.at_unix_us < b.at_unix_us; });
-  for (storage::RequestEntry& request : requests) core.requests.Add(std::move(request));
+  for (storage::RequestEntry& request : *requests) core.requests.Add(std::move(request));
   return absl::OkStatus();
 }
 
@@ -342,7 +269,8 @@ std::string HowToAccept(Seq mark) {
 
 // Opens the database, and past the damage of its log if that was accepted. `accepts` says whether
 // it was for the mark that was found.
-absl::StatusOr<std::unique_ptr<storage::Store>> OpenStore(const storage::DataDir& dir,
+absl::StatusOr<std::unique_ptr<storage::Store>> OpenStore(storage::DataDir& dir,
+                                                          const DatabaseOptions& database_options,
                                                           storage::StoreOptions options, Seq mark,
                                                           bool accepts, bool& lost) {
   absl::StatusOr<std::unique_ptr<storage::Store>> store =
@@ -361,6 +289,9 @@ absl::StatusOr<std::unique_ptr<storage::Store>> OpenStore(const storage::DataDir
   }
   LogError("%s; going on with what comes before it, as was accepted",
            std::string(store.status().message()));
+  // First the incarnation: once the log is opened the damage is gone, and a start after a death
+  // would not see that numbers were lost.
+  AZ_RETURN_IF_ERROR(dir.ChangeIncarnation(database_options.random));
   options.accept_log_damage = true;
   lost = true;
   return storage::Store::Open(dir.rocks_path(), options);
@@ -395,7 +326,7 @@ absl::StatusOr<OpenedStore> OpenChecked(storage::DataDir& dir, const DatabaseOpt
   const bool accepts = options.accept_data_loss == mark;
   bool lost = false;
   OpenedStore opened;
-  AZ_ASSIGN_OR_RETURN(opened.store, OpenStore(dir, store_options, mark, accepts, lost));
+  AZ_ASSIGN_OR_RETURN(opened.store, OpenStore(dir, options, store_options, mark, accepts, lost));
   AZ_FAILPOINT(kRecoverAfterOpen);
   AZ_ASSIGN_OR_RETURN(opened.applied, opened.store->GetAppliedSeq());
   if (opened.applied > kSeqZero &&
@@ -446,26 +377,74 @@ absl::Status RecoverCatalog(Core& core) {
 }
 
 absl::Status Repair(Core& core, const std::shared_ptr<Collection>& collection,
-                    const std::shared_ptr<Segment>& segment, const absl::Status& why) {
+                    const std::shared_ptr<Segment>& segment, const absl::Status& why,
+                    const CancelToken& cancel) {
   if (!core.durability->CheckWritable().ok()) return why;
-  RowLoader loader(core, *collection, segment->rows());
-  absl::StatusOr<std::vector<std::shared_ptr<GrowingSegment>>> loaded = loader.Load();
-  if (!loaded.ok()) {
-    return absl::Status(loaded.status().code(),
-                        absl::StrCat("it is bad and its rows cannot be read: ", why.message(), "; ",
-                                     loaded.status().message()));
+  std::vector<storage::SegmentEntry> files;
+  const auto on_file = [&](const storage::SegmentEntry& entry) {
+    files.push_back(entry);
+    return absl::OkStatus();
+  };
+  // In memory they would hold up writes.
+  const auto form = core.disk->BuildsAllowed() ? RowLoader::Form::kFiles : RowLoader::Form::kMemory;
+  RowLoader loader(core, *collection, segment->rows(), form, collection->unindexed_rows.load(),
+                   on_file, cancel);
+  absl::Status status = loader.Load();
+  if (status.ok()) status = loader.Close(/*keep_growing=*/false);
+  if (!status.ok()) {
+    return absl::Status(status.code(),
+                        absl::StrCat("it is bad and its rows cannot be read and written again: ",
+                                     why.message(), "; ", status.message()));
   }
   collection->damaged_rows += loader.damaged();
-  if (!loaded->empty()) loaded->back()->Close(segment->rows().end);
   // First aside, then out of the catalog: a start in between finds no file and reads the rows
   // again.
   Quarantine(core, segment->id(), why);
   AZ_FAILPOINT(kQuarantineBeforeCatalog);
-  ReplaceCommit replace(core, collection, {segment}, {loaded->begin(), loaded->end()}, {});
-  AZ_RETURN_IF_ERROR(replace.Publish());
+  ReplaceCommit replace(core, collection, {segment}, loader.segments(), files, {});
+  status = replace.Publish();
+  // Unknown: then a start decides by the catalog.
+  if (status.ok() || absl::IsUnavailable(status)) loader.Release();
+  AZ_RETURN_IF_ERROR(status);
+  for (const auto& made : replace.replacements()) {
+    if (made->state() == SegmentState::kSealed) core.scrubber.Add(collection, made);
+  }
+  NoteActive(core, collection, INT64_MAX);
   ScheduleBuild(core, collection);
   return absl::OkStatus();
 }
+
+// One at a time verifies and repairs segments of a collection.
+class RepairTurn final {
+ public:
+  explicit RepairTurn(Collection& collection) : collection_(collection) {}
+  RepairTurn(const RepairTurn&) = delete;
+  RepairTurn& operator=(const RepairTurn&) = delete;
+  ~RepairTurn() {
+    if (!mine_) return;
+    MutexLock lock(collection_.repair_mu);
+    collection_.repairing = false;
+    collection_.repair_done.NotifyAll();
+  }
+
+  absl::Status Wait(const CancelToken& cancel) {
+    constexpr std::chrono::milliseconds kLookAgain{50};
+    MutexLock lock(collection_.repair_mu);
+    while (collection_.repairing) {
+      AZ_RETURN_IF_ERROR(cancel.Check());
+      collection_.repair_done.WaitUntil(
+          collection_.repair_mu,
+          std::min(cancel.deadline(), std::chrono::steady_clock::now() + kLookAgain));
+    }
+    collection_.repairing = true;
+    mine_ = true;
+    return absl::OkStatus();
+  }
+
+ private:
+  Collection& collection_;
+  bool mine_ = false;
+};
 
 bool IsListed(Core& core, const Collection& collection, const std::shared_ptr<Segment>& segment) {
   const ViewRegistry::Pin pin = core.views.PinNow();
@@ -484,6 +463,7 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
       std::make_unique<DiskGuard>(dir.path(), dir.ballast_path(), dir.files(),
                                   DiskGuard::Limits{.floor_bytes = options.disk_floor_bytes,
                                                     .ballast_bytes = options.ballast_bytes});
+  disk->Refresh();  // RocksDB needs room to open: on a full disk the ballast is for it.
   auto durability = std::make_unique<Durability>(*disk);
   storage::StoreOptions store_options;
   store_options.block_cache_bytes = options.block_cache_bytes;
@@ -507,11 +487,18 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
 
 absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
                             const std::shared_ptr<Segment>& segment, const CancelToken& cancel) {
-  MutexLock lock(collection->repair_mu);
+  RepairTurn turn(*collection);
+  AZ_RETURN_IF_ERROR(turn.Wait(cancel));
   // Another repair, or a merge, may have been faster.
   if (!IsListed(core, *collection, segment)) return absl::OkStatus();
-  const absl::Status verified = segment->Verify(cancel);
-  return absl::IsDataLoss(verified) ? Repair(core, collection, segment, verified) : verified;
+  absl::Status bad = segment->suspicion();
+  if (bad.ok()) bad = segment->Verify(cancel);
+  if (!absl::IsDataLoss(bad)) return bad;
+  // To the end, although the deadline of the caller may pass: each one would begin anew.
+  const CancelToken until_gone(CancelToken::TimePoint::max(), [&core, &collection] {
+    return core.closing.load() || collection->dropped.load();
+  });
+  return Repair(core, collection, segment, bad, until_gone);
 }
 
 absl::StatusOr<bool> RepairSuspects(Core& core, std::string_view name, const CancelToken& cancel) {
@@ -520,7 +507,7 @@ absl::StatusOr<bool> RepairSuspects(Core& core, std::string_view name, const Can
   {
     const ViewRegistry::Pin pin = core.views.PinNow();
     for (const auto& segment : collection->segments().segments) {
-      if (segment->suspect()) suspects.push_back(segment);
+      if (!segment->suspicion().ok()) suspects.push_back(segment);
     }
   }
   for (const auto& segment : suspects) {

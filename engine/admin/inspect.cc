@@ -135,7 +135,7 @@ absl::Status DirectoryCheck::CheckStore(const storage::Store& store,
     context.applied = *applied;
     result_.report.applied = *applied;
     CheckMark(found);
-    CheckWatermark(context, result_.report.watermark);
+    CheckWatermark(*applied, result_.report.watermark, findings_);
   } else {
     context.applied = kSeqMax;
     findings_.Source("store.unreadable", "applied position",
@@ -256,12 +256,11 @@ absl::Status CheckTables(const storage::Store& store, const CancelToken& cancel,
   return absl::OkStatus();
 }
 
-void CheckWatermark(CheckContext& context, Seq watermark) {
-  if (context.applied >= watermark) return;
-  context.findings.Source(
-      "commits.missing", "rocks",
-      absl::StrFormat("commits up to %d were synced, and only those up to %d are there",
-                      Raw(watermark), Raw(context.applied)));
+void CheckWatermark(Seq applied, Seq watermark, Findings& findings) {
+  if (applied >= watermark) return;
+  findings.Source("commits.missing", "rocks",
+                  absl::StrFormat("commits up to %d were synced, and only those up to %d are there",
+                                  Raw(watermark), Raw(applied)));
 }
 
 absl::StatusOr<Inspection> InspectDirectory(const DatabaseOptions& options, bool deep,

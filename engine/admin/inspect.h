@@ -23,7 +23,7 @@ absl::StatusOr<Inspection> InspectDirectory(const DatabaseOptions& options, bool
 // Findings for tables whose blocks do not have their checksums. Errors: of `cancel`.
 absl::Status CheckTables(const storage::Store& store, const CancelToken& cancel,
                          Findings& findings);
-// Findings for commits that are missing.
-void CheckWatermark(CheckContext& context, Seq watermark);
+// Findings for commits that are missing: the store is at `applied`.
+void CheckWatermark(Seq applied, Seq watermark, Findings& findings);
 
 }  // namespace azimuth::engine

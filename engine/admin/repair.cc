@@ -87,18 +87,12 @@ absl::Status Apply(const DatabaseOptions& options, const RepairPlan& plan,
   return store->Commit(batch, /*sync=*/true);
 }
 
-// True if no rows wait for a file that they would get without more writes.
-bool IsBuilt(const CollectionStats& stats, const DatabaseOptions& options) {
-  return std::all_of(stats.segments.begin(), stats.segments.end(), [&](const SegmentStats& one) {
-    return one.state == SegmentState::kSealed ||
-           (one.state == SegmentState::kGrowing && one.rows < options.graph_rows_min);
-  });
-}
-
 // A start does the rest: it removes files that no catalog names, writes the watermark, reads the
 // rows that no file has, and builds.
-absl::Status Rebuild(const DatabaseOptions& options, std::vector<std::string>& repairs,
+absl::Status Rebuild(DatabaseOptions options, std::vector<std::string>& repairs,
                      const CancelToken& cancel) {
+  // What is damaged may be what says that a row was deleted.
+  options.keep_rows = true;
   AZ_ASSIGN_OR_RETURN(const auto database, Database::Open(options));
   // Nobody notifies it: builds tell their collection only, which is the database's own.
   Mutex wait_mu;
@@ -106,8 +100,9 @@ absl::Status Rebuild(const DatabaseOptions& options, std::vector<std::string>& r
   for (const CollectionSummary& collection : database->ListCollections()) {
     while (true) {
       AZ_RETURN_IF_ERROR(cancel.Check());
+      AZ_RETURN_IF_ERROR(database->CheckWritable());  // Else nothing is built any more.
       AZ_ASSIGN_OR_RETURN(const CollectionStats stats, database->GetStats(collection.name));
-      if (IsBuilt(stats, options)) break;
+      if (stats.unindexed_rows == 0) break;
       if (!stats.index_error.empty()) {
         repairs.push_back(absl::StrFormat("collection %s is not built yet, a start tries again: %s",
                                           Quoted(collection.name), stats.index_error));
@@ -137,14 +132,15 @@ absl::StatusOr<VerifyReport> RepairDirectory(const DatabaseOptions& options, boo
     return std::move(before.report);
   }
   std::vector<std::string> repairs;
+  AZ_RETURN_IF_ERROR(Apply(options, before.plan, repairs));
+  AZ_RETURN_IF_ERROR(Rebuild(options, repairs, cancel));
+  // By the start.
   for (const Finding& finding : before.report.findings) {
     if (finding.kind == "file.left_over") repairs.push_back(finding.place + " was removed");
     if (finding.kind == "watermark.missing" || finding.kind == "watermark.damaged") {
       repairs.push_back(finding.place + " was written again");
     }
   }
-  AZ_RETURN_IF_ERROR(Apply(options, before.plan, repairs));
-  AZ_RETURN_IF_ERROR(Rebuild(options, repairs, cancel));
   AZ_ASSIGN_OR_RETURN(VerifyReport after, VerifyDirectory(options, deep, cancel));
   after.repairs = std::move(repairs);
   return after;

@@ -59,6 +59,7 @@ class OpenCheck final {
   absl::Status CheckCollection(std::string_view name);
   absl::Status CheckSegments(CheckContext& context, const CheckedCollection& checked,
                              const Collection& collection, const StoreRows& rows);
+  void HaveRepaired(const Collection& collection, const std::shared_ptr<Segment>& segment);
   absl::Status CheckFilePresent(const CheckedCollection& checked, const Collection& collection,
                                 const std::shared_ptr<Segment>& segment);
 
@@ -72,10 +73,19 @@ class OpenCheck final {
 
 absl::Status OpenCheck::CheckStore(bool all) {
   if (all) AZ_RETURN_IF_ERROR(CheckTables(*core_.store, cancel_, findings_));
+  // What the mark says is in the store, though perhaps not published yet.
+  const absl::StatusOr<Seq> newest = core_.store->GetAppliedSeq();
+  if (newest.ok()) {
+    CheckWatermark(*newest, report_.watermark, findings_);
+  } else if (IsUnreadable(newest.status())) {
+    findings_.Source("store.unreadable", "applied position",
+                     std::string(newest.status().message()));
+  } else {
+    return newest.status();
+  }
   const ViewRegistry::Pin pin = core_.views.PinNow();
   CheckContext context = ContextOf(pin);
   report_.applied = pin.seq();
-  CheckWatermark(context, report_.watermark);
   return all ? CheckCatalog(context).status() : absl::OkStatus();
 }
 
@@ -108,6 +118,7 @@ absl::Status OpenCheck::CheckSegments(CheckContext& context, const CheckedCollec
     if (segment.state() == SegmentState::kSealed) {
       ++context.report.segments;
       AZ_ASSIGN_OR_RETURN(right, CheckSegmentFile(context, checked, segment));
+      if (!segment.suspicion().ok()) HaveRepaired(collection, segments[i]);
       AZ_RETURN_IF_ERROR(CheckFilePresent(checked, collection, segments[i]));
     }
     if (!right) continue;
@@ -124,6 +135,14 @@ absl::Status OpenCheck::CheckSegments(CheckContext& context, const CheckedCollec
   return absl::OkStatus();
 }
 
+// In the background, since the report need not wait for it.
+void OpenCheck::HaveRepaired(const Collection& collection,
+                             const std::shared_ptr<Segment>& segment) {
+  for (auto& each : core_.AllCollections()) {
+    if (each.get() == &collection) core_.scrubber.Add(std::move(each), segment);
+  }
+}
+
 absl::Status OpenCheck::CheckFilePresent(const CheckedCollection& checked,
                                          const Collection& collection,
                                          const std::shared_ptr<Segment>& segment) {
@@ -131,6 +150,7 @@ absl::Status OpenCheck::CheckFilePresent(const CheckedCollection& checked,
   const absl::StatusOr<uint64_t> size = core_.files().Size(path);
   if (size.ok() && *size == segment->file_bytes()) return absl::OkStatus();
   if (!size.ok() && !absl::IsNotFound(size.status())) return size.status();
+  if (collection.dropped.load()) return absl::OkStatus();
   // A file that was set aside meanwhile is no longer in the list.
   const auto& now = collection.segments().segments;
   if (std::find(now.begin(), now.end(), segment) == now.end()) return absl::OkStatus();

@@ -97,7 +97,7 @@ absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, const ReadP
   if (always_true()) {
     SetBelow(matches.limit, matches.bits);
   } else {
-    AZ_RETURN_IF_ERROR(segment.CheckColumns());
+    AZ_RETURN_IF_ERROR(segment.CheckColumns(cancel));
     const SegmentSource source(segment, bound_, matches.limit, read_, present_);
     index::Bitset found;
     AZ_RETURN_IF_ERROR(EvaluateFilter(bound_, source, found, cancel));

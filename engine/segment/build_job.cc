@@ -58,15 +58,24 @@ struct Work {
   OptimizeProgress progress;
 };
 
+// Rows that were retired up to here can be dropped.
+Seq DropHorizon(const Core& core) {
+  return core.options.keep_rows ? kSeqZero : core.views.OldestPinned();
+}
+
 // The segments of `set` as the policy sees them; rows that some reader may still see cannot be
 // dropped yet.
-std::vector<MergeCandidate> CandidatesOf(const SegmentSet& set, const RetiredMap& retired,
-                                         Seq horizon, const MergeLimits& limits, bool& later) {
+std::vector<MergeCandidate> CandidatesOf(const Core& core, const Collection& collection,
+                                         const SegmentSet& set, Seq horizon,
+                                         const MergeLimits& limits, bool& later) {
   std::vector<MergeCandidate> candidates;
   for (const auto& segment : set.segments) {
     MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    if (LacksGraph(*segment, collection.schema, core.options.graph_rows_min)) {
+      candidate.state = SegmentState::kBuilding;
+    }
     if (WantsVacuum(candidate, limits)) {
-      candidate.retired_rows = CountDroppable(*segment, retired, horizon);
+      candidate.retired_rows = CountDroppable(*segment, collection.retired, horizon);
       later = later || !WantsVacuum(candidate, limits);
     }
     candidates.push_back(candidate);
@@ -77,7 +86,7 @@ std::vector<MergeCandidate> CandidatesOf(const SegmentSet& set, const RetiredMap
 Work ChooseWork(const Core& core, Collection& collection) {
   MergeLimits limits = LimitsOf(core, collection);
   const RowId optimize_end = OptimizeEnd(collection);
-  const Seq horizon = core.views.OldestPinned();
+  const Seq horizon = DropHorizon(core);
   const ViewRegistry::Pin pin = core.views.PinNow();
   const SegmentSet& set = collection.segments();
   Work work;
@@ -94,14 +103,13 @@ Work ChooseWork(const Core& core, Collection& collection) {
   std::optional<MergeChoice> choice;
   if (asked > 0) {
     const MergeMode mode = std::exchange(limits.mode, MergeMode::kOptimize);
-    const auto candidates = CandidatesOf(set, collection.retired, horizon, limits, work.later);
+    const auto candidates = CandidatesOf(core, collection, set, horizon, limits, work.later);
     choice = ChooseMerge(std::span(candidates).first(asked), limits);
     work.for_optimize = choice.has_value();
     limits.mode = mode;
   }
   if (!choice.has_value()) {
-    choice =
-        ChooseMerge(CandidatesOf(set, collection.retired, horizon, limits, work.later), limits);
+    choice = ChooseMerge(CandidatesOf(core, collection, set, horizon, limits, work.later), limits);
   }
   if (!choice.has_value()) return work;
   for (size_t i = choice->begin; i < choice->end; ++i) {
@@ -128,7 +136,7 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   SegmentId id{core.next_segment.fetch_add(1)};
   SegmentBuildInput input{.segments = inputs,
                           .retired = collection->retired,
-                          .horizon = core.views.OldestPinned(),
+                          .horizon = DropHorizon(core),
                           .schema = collection->schema,
                           .graph_rows_min = core.options.graph_rows_min,
                           .id = id,
@@ -142,6 +150,7 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
   };
   AZ_ASSIGN_OR_RETURN(SegmentBuildOutput output, BuildSegment(input, parallel, cancel));
   std::vector<std::shared_ptr<Segment>> replacements;
+  std::vector<storage::SegmentEntry> entries;
   if (output.entry.has_value()) {
     absl::StatusOr<std::shared_ptr<SealedSegment>> sealed = SealedSegment::Open(
         input.path, collection->schema, *output.entry, core.dir.instance(), core.files());
@@ -150,14 +159,16 @@ absl::Status BuildAndPublish(Core& core, const std::shared_ptr<Collection>& coll
       return sealed.status();
     }
     replacements.push_back(*std::move(sealed));
+    entries.push_back(*output.entry);
   }
   ReplaceCommit publish(core, collection, std::move(inputs), std::move(replacements),
-                        std::move(output));
+                        std::move(entries), std::move(output.dropped));
   const absl::Status status = publish.Publish();
   if (status.ok()) {
     for (const auto& made : publish.replacements()) core.scrubber.Add(collection, made);
   }
-  // Not published for certain unless the outcome is unknown: then a start decides by the catalog.
+  // Unavailable: nobody knows whether it is published, and a start decides by the catalog. (On a
+  // full disk nobody knows either, but room is what is needed, and the file can be made again.)
   if (!status.ok() && status.code() != absl::StatusCode::kUnavailable &&
       !publish.replacements().empty()) {
     static_cast<void>(storage::RemoveFile(input.path, core.files()));
@@ -274,6 +285,7 @@ absl::Status Optimize(Core& core, std::string_view name,
     }
     status = report(progress);
     if (status.ok()) status = cancel.Check();
+    if (status.ok() && !progress.done) status = core.durability->CheckWritable();
     if (status.ok() && collection->dropped.load()) {
       status = absl::AbortedError("the collection was dropped or truncated meanwhile");
     }

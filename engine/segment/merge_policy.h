@@ -1,6 +1,7 @@
 // Which segments are built into one next. Pure: a list in, a choice out.
 //
-// Closed growing segments are taken together; smaller or equal sealed ones to their left join them,
+// Closed growing segments, and files that were written without their graphs (both: kBuilding), are
+// taken together; smaller or equal sealed ones to their left join them,
 // so that sizes fall from left to right at least by half and a collection has a logarithmic number
 // of segments, while each row is built about log2(rows / growing_rows_max) times at most. A sealed
 // segment whose rows are retired beyond a share is built anew alone. A collection at rest is merged
@@ -19,7 +20,7 @@
 namespace azimuth::engine {
 
 struct MergeCandidate {
-  SegmentState state = SegmentState::kGrowing;
+  SegmentState state = SegmentState::kGrowing;  // kBuilding: has to be built.
   uint64_t rows = 0;
   uint64_t retired_rows = 0;
 };

@@ -73,12 +73,13 @@ std::vector<uint64_t> RetiredWords(const Segment& segment) {
 ReplaceCommit::ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
                              std::vector<std::shared_ptr<Segment>> inputs,
                              std::vector<std::shared_ptr<Segment>> replacements,
-                             SegmentBuildOutput built)
+                             std::vector<storage::SegmentEntry> entries, std::vector<RowId> dropped)
     : core_(core),
       collection_(std::move(collection)),
       inputs_(std::move(inputs)),
       replacements_(std::move(replacements)),
-      built_(std::move(built)) {
+      entries_(std::move(entries)),
+      dropped_(std::move(dropped)) {
   // The words first: what is retired between the two is marked twice, never not at all.
   for (const auto& input : inputs_) marked_.push_back(RetiredWords(*input));
   // Pages of the map are freed when nobody is pinned that may look at them.
@@ -89,7 +90,7 @@ ReplaceCommit::ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
 }
 
 absl::Status ReplaceCommit::Publish() {
-  const std::vector<RowId> dropped = built_.dropped;
+  const std::vector<RowId> dropped = dropped_;
   AZ_RETURN_IF_ERROR(DropRows(core_, *collection_, dropped, DropRowsCommit::What::kData));
   AZ_FAILPOINT(kSegmentBeforeCatalog);
   AZ_RETURN_IF_ERROR(core_.queue.Run(*this, CancelToken()).status());
@@ -114,7 +115,7 @@ absl::StatusOr<bool> ReplaceCommit::Resolve(ResolveContext& context) {
       current.end()) {
     return absl::AbortedError("the segments to replace are no longer in the list");
   }
-  if (built_.entry.has_value()) context.batch.PutSegment(*built_.entry);
+  for (const storage::SegmentEntry& entry : entries_) context.batch.PutSegment(entry);
   for (const auto& input : inputs_) {
     if (input->state() == SegmentState::kSealed) {
       context.batch.DeleteSegment(collection_->row_store, input->id());
@@ -150,8 +151,8 @@ void ReplaceCommit::ForgetDropped() {
     }
     forgotten.pop_front();
   }
-  if (built_.dropped.empty()) return;
-  ForgottenRows rows{.rows = std::move(built_.dropped)};
+  if (dropped_.empty()) return;
+  ForgottenRows rows{.rows = std::move(dropped_)};
   core_.views.Retire([unused = rows.unused] { unused->store(true); });
   forgotten.push_back(std::move(rows));
 }

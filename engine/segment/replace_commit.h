@@ -10,8 +10,8 @@
 
 #include "engine/core.h"
 #include "engine/segment/sealed.h"
-#include "engine/segment/segment_builder.h"
 #include "engine/write/commit_queue.h"
+#include "storage/row.h"
 
 #include <memory>
 #include <utility>
@@ -21,10 +21,12 @@ namespace azimuth::engine {
 
 class ReplaceCommit final : public Commit {
  public:
-  // `inputs` are adjacent in the list. `built` is what was written, if something was.
+  // `inputs` are adjacent in the list. `entries` are those of the replacements that have files,
+  // `dropped` the rows that the replacements leave out.
   ReplaceCommit(Core& core, std::shared_ptr<Collection> collection,
                 std::vector<std::shared_ptr<Segment>> inputs,
-                std::vector<std::shared_ptr<Segment>> replacements, SegmentBuildOutput built);
+                std::vector<std::shared_ptr<Segment>> replacements,
+                std::vector<storage::SegmentEntry> entries, std::vector<RowId> dropped);
 
   // Runs it through the queue.
   absl::Status Publish();
@@ -45,7 +47,8 @@ class ReplaceCommit final : public Commit {
   const std::shared_ptr<Collection> collection_;
   const std::vector<std::shared_ptr<Segment>> inputs_;
   const std::vector<std::shared_ptr<Segment>> replacements_;
-  SegmentBuildOutput built_;
+  const std::vector<storage::SegmentEntry> entries_;
+  std::vector<RowId> dropped_;
   // The retired words of each input as they were before the replacements were marked.
   std::vector<std::vector<uint64_t>> marked_;
 };

@@ -81,21 +81,32 @@ absl::Status SealedSegment::CheckRows() const {
   return absl::OkStatus();
 }
 
-absl::Status SealedSegment::CheckPart(Part& part, std::span<const SectionId> sections) const {
-  if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
-  MutexLock lock(part.mu);
-  if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
-  for (const SectionId& id : sections) {
-    if (const absl::Status status = file_->VerifySection(id); !status.ok()) {
-      suspect_.store(true, std::memory_order_release);
-      return status;
+absl::Status SealedSegment::CheckPart(Part& part, std::span<const SectionId> sections,
+                                      const CancelToken& cancel) const {
+  while (!part.checked.load(std::memory_order_acquire)) {
+    AZ_RETURN_IF_ERROR(cancel.Check());
+    MutexLock lock(part.mu);
+    if (part.section == sections.size()) {
+      part.checked.store(true, std::memory_order_release);
+      break;
+    }
+    const absl::StatusOr<bool> done = file_->VerifyPart(sections[part.section], part.progress);
+    if (!done.ok()) {
+      // The next one looks anew.
+      part.section = 0;
+      part.progress = {};
+      Suspect(done.status());
+      return done.status();
+    }
+    if (*done) {
+      ++part.section;
+      part.progress = {};
     }
   }
-  part.checked.store(true, std::memory_order_release);
   return absl::OkStatus();
 }
 
-absl::Status SealedSegment::CheckColumns() const {
+absl::Status SealedSegment::CheckColumns(const CancelToken& cancel) const {
   if (columns_part_.checked.load(std::memory_order_acquire)) return absl::OkStatus();
   std::vector<SectionId> columns;
   for (SectionId& id : file_->Sections()) {
@@ -103,16 +114,27 @@ absl::Status SealedSegment::CheckColumns() const {
         id.kind == SectionKind::kFieldColumn || id.kind == SectionKind::kDynamicColumn;
     if (is_column) columns.push_back(std::move(id));
   }
-  return CheckPart(columns_part_, columns);
+  return CheckPart(columns_part_, columns, cancel);
 }
 
-absl::Status SealedSegment::CheckVectors(size_t slot) const {
+absl::Status SealedSegment::CheckVectors(size_t slot, const CancelToken& cancel) const {
   Part& part = vector_parts_[slot];
   if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
   const FieldId field = schema_.vectors[slot].id;
   const SectionId sections[] = {{SectionKind::kGraph, field, {}},
                                 {SectionKind::kVectors, field, {}}};
-  return CheckPart(part, sections);
+  return CheckPart(part, sections, cancel);
+}
+
+void SealedSegment::Suspect(const absl::Status& why) const {
+  if (!absl::IsDataLoss(why)) return;
+  MutexLock lock(suspicion_mu_);
+  suspicion_ = why;
+}
+
+absl::Status SealedSegment::suspicion() const {
+  MutexLock lock(suspicion_mu_);
+  return suspicion_;
 }
 
 absl::Status SealedSegment::OpenColumns() {
@@ -241,7 +263,7 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
                                              [[maybe_unused]] uint32_t limit,
                                              const index::Bitset* admitted, index::TopK& top,
                                              const CancelToken& cancel) const {
-  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot));
+  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot, cancel));
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
   AZ_DCHECK(admitted != nullptr || limit == size_);
@@ -258,7 +280,7 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
                                                              index::TopK& top,
                                                              index::GraphScratch& scratch,
                                                              const CancelToken& cancel) const {
-  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot));
+  AZ_RETURN_IF_ERROR(CheckVectors(vector_slot, cancel));
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
   index::GraphSearchOptions options;
@@ -294,11 +316,12 @@ absl::Status SealedSegment::VerifyBytes(const CancelToken& cancel) const {
 
 absl::Status SealedSegment::Verify(const CancelToken& cancel) const {
   const absl::Status status = VerifyBytes(cancel);
-  if (absl::IsDataLoss(status)) suspect_.store(true, std::memory_order_release);
+  Suspect(status);
   if (!status.ok()) return status;
   columns_part_.checked.store(true, std::memory_order_release);
   for (Part& part : vector_parts_) part.checked.store(true, std::memory_order_release);
-  suspect_.store(false, std::memory_order_release);
+  MutexLock lock(suspicion_mu_);
+  suspicion_ = absl::OkStatus();
   return status;
 }
 

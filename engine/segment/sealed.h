@@ -83,10 +83,10 @@ class SealedSegment final : public Segment {
                                                 const index::Bitset* admitted, index::TopK& top,
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;
-  absl::Status CheckColumns() const override;
+  absl::Status CheckColumns(const CancelToken& cancel) const override;
   // Checksums of all sections, order of row ids, node maps and graphs.
   absl::Status Verify(const CancelToken& cancel) const override;
-  bool suspect() const override { return suspect_.load(std::memory_order_acquire); }
+  absl::Status suspicion() const override;
   void MarkRetired(uint32_t position) override;
   uint64_t RetiredWord(size_t i) const override {
     return retired_[i].load(std::memory_order_acquire);
@@ -101,16 +101,22 @@ class SealedSegment final : public Segment {
     index::FrozenGraph graph;
   };
 
-  // What is checked at once, before its first use.
+  // What is checked at once, before its first use. Whoever needs it goes on where the last one
+  // came to, a step at a time: so a short deadline holds, and no work is lost.
   struct Part {
-    Mutex mu;  // Held by the one that checks.
     std::atomic<bool> checked{false};
+    Mutex mu;  // Held for a step.
+    size_t section AZ_GUARDED_BY(mu) = 0;
+    storage::SegmentFile::Progress progress AZ_GUARDED_BY(mu);
   };
 
   SealedSegment(std::unique_ptr<storage::SegmentFile> file, const Schema& schema);
   absl::Status CheckRows() const;
-  absl::Status CheckPart(Part& part, std::span<const storage::SectionId> sections) const;
-  absl::Status CheckVectors(size_t slot) const;
+  absl::Status CheckPart(Part& part, std::span<const storage::SectionId> sections,
+                         const CancelToken& cancel) const;
+  absl::Status CheckVectors(size_t slot, const CancelToken& cancel) const;
+  // Keeps a DataLoss as the suspicion.
+  void Suspect(const absl::Status& why) const;
   absl::Status VerifyBytes(const CancelToken& cancel) const;
   absl::Status OpenVectors(size_t slot);
   absl::Status OpenColumns();
@@ -130,7 +136,8 @@ class SealedSegment final : public Segment {
   std::vector<std::atomic<uint64_t>> retired_;
   mutable Part columns_part_;
   mutable std::vector<Part> vector_parts_;  // By slot.
-  mutable std::atomic<bool> suspect_{false};
+  mutable Mutex suspicion_mu_;
+  mutable absl::Status suspicion_ AZ_GUARDED_BY(suspicion_mu_);
 };
 
 }  // namespace azimuth::engine

@@ -143,12 +143,14 @@ class Segment : public index::TieOrder {
                                                         const CancelToken& cancel) const = 0;
 
   // Before columns are read (ReadScalars): compares them with their checksums, the first time.
-  // DataLoss. Scan and Walk do the same with what they read.
-  virtual absl::Status CheckColumns() const { return absl::OkStatus(); }
+  // DataLoss, those of `cancel`. Scan and Walk do the same with what they read.
+  virtual absl::Status CheckColumns(const CancelToken& /*cancel*/) const {
+    return absl::OkStatus();
+  }
   // Checks what can be checked of the segment's bytes, O(bytes). DataLoss, those of `cancel`.
   virtual absl::Status Verify(const CancelToken& cancel) const = 0;
-  // A check has failed since the last Verify that did not.
-  virtual bool suspect() const { return false; }
+  // The DataLoss of a check that has failed since the last Verify that did not; OK if none has.
+  virtual absl::Status suspicion() const { return absl::OkStatus(); }
 
   // Retirement. MarkRetired by the commit leader only, after RetiredMap::Retire.
   virtual void MarkRetired(uint32_t position) = 0;

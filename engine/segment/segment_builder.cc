@@ -35,7 +35,7 @@ absl::StatusOr<Rows> Gather(const SegmentBuildInput& input, const CancelToken& c
   Rows rows;
   for (const auto& segment : input.segments) {
     AZ_RETURN_IF_ERROR(cancel.Check());
-    AZ_RETURN_IF_ERROR(segment->Verify(CancelToken()));
+    AZ_RETURN_IF_ERROR(segment->Verify(cancel));
     Rows::Part part{segment.get(), {}, static_cast<uint32_t>(rows.row_ids.size())};
     for (uint32_t position = 0, n = segment->size(); position < n; ++position) {
       const RowId row = segment->row_id(position);
@@ -214,7 +214,7 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
   const FieldVectors field = GatherVectors(rows, slot);
   std::vector<uint32_t> order(field.vectors.size());
   std::iota(order.begin(), order.end(), 0);
-  if (WantsGraph(def, field.vectors.size(), input.graph_rows_min)) {
+  if (input.graphs && WantsGraph(def, field.vectors.size(), input.graph_rows_min)) {
     index::HnswBuildOptions options;
     options.metric = ToIndexMetric(def.metric);
     options.dim = def.dim;
@@ -241,6 +241,15 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
 }
 
 }  // namespace
+
+bool LacksGraph(const Segment& segment, const Schema& schema, uint32_t graph_rows_min) {
+  if (segment.state() != SegmentState::kSealed) return false;
+  for (size_t slot = 0; slot < schema.vectors.size(); ++slot) {
+    const bool wanted = WantsGraph(schema.vectors[slot], segment.VectorCount(slot), graph_rows_min);
+    if (wanted && !segment.HasGraph(slot)) return true;
+  }
+  return false;
+}
 
 absl::StatusOr<SegmentBuildOutput> BuildSegment(const SegmentBuildInput& input,
                                                 const index::ParallelFor& parallel,

@@ -33,6 +33,7 @@ struct SegmentBuildInput {
   uint64_t incarnation;
   std::string path;  // Of the file to write.
   storage::Files& files;
+  bool graphs = true;  // False: none is made, whatever the schema says.
 };
 
 struct SegmentBuildOutput {
@@ -42,6 +43,9 @@ struct SegmentBuildOutput {
   uint32_t graphs_reused = 0;
   uint32_t graphs_built = 0;
 };
+
+// True if the file of a sealed segment is without a graph that a build of its rows would make.
+bool LacksGraph(const Segment& segment, const Schema& schema, uint32_t graph_rows_min);
 
 // Verifies the inputs, makes the graphs, writes the file. Errors: DataLoss (an input is bad),
 // those of `cancel` and of the file.

@@ -21,27 +21,35 @@ absl::Status Write(storage::Store& store, storage::CommitBatch& batch, bool sync
   return absl::OkStatus();
 }
 
+absl::Status PassedDeadline() {
+  return absl::DeadlineExceededError(
+      "the deadline passed while the write waited for its turn; outcome: not_applied");
+}
+
 }  // namespace
 
+// Memory may run out where it is asked for: before the commit stands in line, which it then never
+// did, or in Lead. In between nothing is allocated.
 absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) {
   AZ_RETURN_IF_ERROR(cancel.Check());
   Waiter waiter;
   waiter.commit = &commit;
   std::vector<Waiter*> group;
-  mu_.Lock();
-  waiters_.push_back(&waiter);
-  if (leading_ && waiters_.size() == expected_) gathered_.NotifyOne();
-  const absl::Status turn = WaitForTurn(waiter, cancel);
-  if (turn.ok() && !waiter.done) {
-    leading_ = true;
-    Gather();
-    group = TakeGroup();
+  group.reserve(kGroupCommitsMax);
+  {
+    MutexLock lock(mu_);
+    waiters_.push_back(&waiter);
+    if (leading_ && waiters_.size() == expected_) gathered_.NotifyOne();
+    if (!WaitForTurn(waiter, cancel)) return PassedDeadline();
+    if (!waiter.done) {
+      leading_ = true;
+      Gather();
+      TakeGroup(group);
+    }
   }
-  mu_.Unlock();
-  if (!turn.ok()) return turn;
   if (!group.empty()) {
     Lead(group);
-    mu_.Lock();
+    MutexLock lock(mu_);
     leading_ = false;
     expected_ = std::min(waiters_.size(), kGroupCommitsMax);
     for (Waiter* member : group) {
@@ -51,14 +59,14 @@ absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) 
       if (member != &waiter) member->wake.NotifyOne();
     }
     if (!waiters_.empty()) waiters_.front()->wake.NotifyOne();
-    mu_.Unlock();
   }
   if (!waiter.status.ok()) return waiter.status;
   return waiter.seq;
 }
 
-// Returns OK when the waiter is done or is to lead.
-absl::Status CommitQueue::WaitForTurn(Waiter& waiter, const CancelToken& cancel) {
+// True when the waiter is done or is to lead; false if its deadline passed, and then it no longer
+// stands in line.
+bool CommitQueue::WaitForTurn(Waiter& waiter, const CancelToken& cancel) {
   while (!waiter.done && (leading_ || waiters_.front() != &waiter)) {
     if (cancel.deadline() == CancelToken::TimePoint::max() || waiter.taken) {
       waiter.wake.Wait(mu_);
@@ -66,11 +74,10 @@ absl::Status CommitQueue::WaitForTurn(Waiter& waiter, const CancelToken& cancel)
       const bool was_front = waiters_.front() == &waiter;
       waiters_.erase(std::find(waiters_.begin(), waiters_.end(), &waiter));
       if (was_front && !leading_ && !waiters_.empty()) waiters_.front()->wake.NotifyOne();
-      return absl::DeadlineExceededError(
-          "the deadline passed while the write waited for its turn; outcome: not_applied");
+      return false;
     }
   }
-  return absl::OkStatus();
+  return true;
 }
 
 void CommitQueue::Gather() {
@@ -80,8 +87,7 @@ void CommitQueue::Gather() {
   }
 }
 
-std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {
-  std::vector<Waiter*> group;
+void CommitQueue::TakeGroup(std::vector<Waiter*>& group) {
   size_t bytes = 0;
   for (Waiter* waiter : waiters_) {
     const bool fits =
@@ -93,7 +99,6 @@ std::vector<CommitQueue::Waiter*> CommitQueue::TakeGroup() {
     waiter->taken = true;
     group.push_back(waiter);
   }
-  return group;
 }
 
 void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {

@@ -118,11 +118,12 @@ class CommitQueue final {
     Seq seq{};
   };
 
-  absl::Status WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
+  bool WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
   // Waits a moment for the writers that the last group has just let go: with them one sync serves
   // all, without them they and the others would take turns in groups of half the size.
   void Gather() AZ_REQUIRES(mu_);
-  std::vector<Waiter*> TakeGroup() AZ_REQUIRES(mu_);
+  // `group` has room for all that may be in one.
+  void TakeGroup(std::vector<Waiter*>& group) AZ_REQUIRES(mu_);
   // Steps 3 to 5 for a group; only the leader. Memory that runs out in the middle ends the process:
   // a start recovers, while a half-applied group would not.
   void Lead(const std::vector<Waiter*>& group) noexcept;

@@ -85,5 +85,27 @@ TEST_F(DiskGuardTest, ALookThatFailsChangesNothing) {
   EXPECT_TRUE(guard.BuildsAllowed());
 }
 
+TEST_F(DiskGuardTest, TakesTheBlocksOfABallastThatACrashLeftWithoutThem) {
+  disk_.SetCapacity(64 * kMiB);
+  {
+    // Of the right length, and all of it a hole.
+    const auto file = files().OpenForUpdate("/data/BALLAST");
+    ASSERT_OK(file.status());
+    const std::byte last[] = {std::byte{0}};
+    ASSERT_OK((*file)->WriteAt(4 * kMiB - 1, last));
+  }
+  DiskGuard guard("/data", "/data/BALLAST", files(),
+                  {.floor_bytes = kMiB, .ballast_bytes = 4 * kMiB});
+  EXPECT_EQ(guard.info().ballast_bytes, 0U);
+  const uint64_t before = disk_.operations();
+  guard.Refresh();
+  EXPECT_EQ(guard.info().ballast_bytes, 4 * kMiB);
+  EXPECT_GT(disk_.operations(), before);
+  // Once is enough.
+  const uint64_t after = disk_.operations();
+  guard.Refresh();
+  EXPECT_EQ(disk_.operations(), after);
+}
+
 }  // namespace
 }  // namespace azimuth::engine

@@ -16,6 +16,7 @@
 namespace azimuth::engine {
 namespace {
 
+using testing::MakeRecord;
 using testing::ManualDatabaseTest;
 using testing::OpenOrDie;
 
@@ -41,8 +42,10 @@ class RecoverDamage : public ManualDatabaseTest {
     return found.value_or(std::pair<RowId, std::string>{});
   }
   void Put(RowId row, const std::string& bytes) {
-    ASSERT_OK(::azimuth::testing::PutRawEntry(dir_.File("rocks"), "rows",
-                                              storage::RowKey(kRowStore, row), bytes));
+    PutEntry("rows", storage::RowKey(kRowStore, row), bytes);
+  }
+  void PutEntry(const std::string& family, const std::string& key, const std::string& bytes) {
+    ASSERT_OK(::azimuth::testing::PutRawEntry(dir_.File("rocks"), family, key, bytes));
   }
   uint64_t Count() {
     const auto count = db_->Count("c", {}, kNoCancel);
@@ -78,6 +81,55 @@ TEST_F(RecoverDamage, ARowThatCouldNotBeReadIsThereWhenItCanAgain) {
   EXPECT_EQ(db_->Get("c", keys, {}, kNoCancel).status().code(), absl::StatusCode::kDataLoss);
   db_.reset();
   Put(row, bytes);
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
+}
+
+TEST_F(RecoverDamage, RetirementsThatCannotBeReadAreMadeAgainFromTheKeys) {
+  FillCollection(kRows);
+  ASSERT_OK(db_->DeleteKeys("c", {Key{int64_t{3}}, Key{int64_t{7}}}, kNoCancel));
+  db_.reset();
+  const auto [row, bytes] = Stored(7);
+  PutEntry("retired", storage::RowKey(kRowStore, row), "not a number");
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 2));
+  const std::vector<float> vector = {1, 2, 3, 4};
+  const auto found = db_->Search("c", vector, {.limit = kRows, .exact = true}, kNoCancel);
+  ASSERT_OK(found.status());
+  EXPECT_EQ(found->queries[0].hits.size(), static_cast<size_t>(kRows - 2));
+  // Also of rows that have a file.
+  Settle();
+  Reopen();
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 2));
+}
+
+TEST_F(RecoverDamage, CountersThatCannotBeReadAreCountedAgain) {
+  FillCollection(kRows);
+  ASSERT_OK(db_->DeleteKeys("c", {Key{kRows - 1}}, kNoCancel));
+  db_.reset();
+  PutEntry("default", storage::CountersKey(kRowStore), "?");
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows - 1));
+  EXPECT_EQ(db_->ListCollections().front().row_count, static_cast<uint64_t>(kRows - 1));
+  // No id is given out again: not that of the row that was deleted either.
+  const std::vector<float> vector = {4, 3, 2, 1};
+  std::vector<RecordInput> records;
+  records.push_back(MakeRecord(1000, 1, vector));
+  ASSERT_OK(db_->Upsert("c", std::move(records), kNoCancel));
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
+  db_.reset();
+  EXPECT_EQ(Stored(1000).first, RowId{static_cast<uint64_t>(kRows)});
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
+  const auto report = db_->Verify("", /*deep=*/true, kNoCancel);
+  ASSERT_OK(report.status());
+  EXPECT_TRUE(report->findings.empty());
+}
+
+TEST_F(RecoverDamage, RequestIdsThatCannotBeReadAreForgotten) {
+  FillCollection(kRows);
+  db_.reset();
+  PutEntry("requests", "one", "\x01");
   db_ = OpenOrDie(options_);
   EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
 }

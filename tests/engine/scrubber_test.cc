@@ -110,5 +110,20 @@ TEST_F(ScrubberTest, LeavesOutFilesThatAreNotUsedAnyMore) {
   EXPECT_TRUE(SegmentFiles().empty());
 }
 
+TEST_F(ScrubberTest, PutsRightWhatAVerifyFound) {
+  FillCollection(kRows);
+  Settle();
+  Damage();
+  const auto found = db_->Verify("", /*deep=*/false, kNoCancel);
+  ASSERT_OK(found.status());
+  EXPECT_FALSE(found->findings.empty());
+  EXPECT_EQ(SetAside(), 0U);
+  Work();
+  EXPECT_EQ(SetAside(), 1U);
+  const auto again = db_->Verify("", /*deep=*/true, kNoCancel);
+  ASSERT_OK(again.status());
+  EXPECT_TRUE(again->findings.empty());
+}
+
 }  // namespace
 }  // namespace azimuth::engine

@@ -135,7 +135,9 @@ class FaultServer(ServerProcess):
         """Returns the end of its log."""
         return "\n".join(self.log().splitlines()[-count:])
 
-    def run_verify(self, *options: str) -> dict[str, Any]:
+    def run_verify(
+        self, *options: str, environment: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Runs `azimuthd verify` on the directory of a server that does not run."""
         run = subprocess.run(
             [server_binary(), "verify", *options, str(self.data_dir)],
@@ -143,6 +145,7 @@ class FaultServer(ServerProcess):
             text=True,
             timeout=120,
             check=False,
+            env={**os.environ, **(environment or {})},
         )
         assert run.returncode in (0, 1), f"exit {run.returncode}: {run.stderr}{run.stdout}"
         report: dict[str, Any] = json.loads(run.stdout)

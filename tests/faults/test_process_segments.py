@@ -8,7 +8,7 @@ import pytest
 from azimuth_db import AzimuthError, Client
 from conftest import Make
 from fault_items import UNKNOWN_OUTCOME, Items
-from fault_server import FaultServer, flip, wait_for
+from fault_server import FaultServer, flip, shimmed, wait_for
 from server_process import TINY_SEGMENTS
 
 ROWS = 2000
@@ -141,4 +141,69 @@ def test_a_file_that_is_cut_while_nothing_runs_is_set_aside(
     server.start()
     all_right(server, items)
     assert id_of(bad) in set_aside(server)
+    server.assert_sound()
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("call", [1, 2, 4, 8, 12, 16])
+def test_a_page_that_the_disk_cannot_read_is_no_end_of_the_server(
+    served: tuple[FaultServer, Items], call: int
+) -> None:
+    server, items = served
+    server.kill()
+    bad = largest(server)
+    shim = shimmed(server)
+    # From the header on, or only what is read by the first requests.
+    server.start(shim.environment(f"pread(segments/{bad.name})@{call}=EIO:sticky"))
+    pid = server.pid
+    all_right(server, items)
+    wait_for("it is set aside", lambda: id_of(bad) in set_aside(server), 10)
+    all_right(server, items)
+    assert server.pid == pid
+    assert shim.hits()
+    server.assert_sound()
+
+
+@pytest.mark.fault(26)
+def test_verify_names_a_file_that_the_disk_cannot_read_and_repairs_it(
+    served: tuple[FaultServer, Items],
+) -> None:
+    server, items = served
+    server.kill()
+    bad = largest(server)
+    shim = shimmed(server)
+    environment = shim.environment(f"pread(segments/{bad.name})@4=EIO:sticky")
+    report = server.run_verify(environment=environment)
+    assert not report["sound"]
+    assert any(bad.name in finding["message"] for finding in report["findings"]), report["findings"]
+    report = server.run_verify("--repair", environment=environment)
+    assert report["sound"], report["findings"]
+    assert shim.hits()
+    server.start()
+    all_right(server, items)
+    server.assert_sound()
+
+
+@pytest.mark.fault(26)
+def test_all_files_are_gone_and_the_memory_is_small(make: Make) -> None:
+    """The rows are read back into files, so that they need not stand in memory all at once."""
+    server = make("--memory-mb", "64", "--write-buffer-mb", "4", "--block-cache-mb", "8")
+    items = Items(dimension=1024)
+    rows = 12000  # 49 MB of vectors.
+    with server.start().client() as db:
+        items.create(db)
+        for start in range(0, rows, 1000):
+            for first in range(start, start + 1000, 200):
+                items.insert(db, range(first, first + 200))
+            db.collection("items").wait_indexed(timeout=120)
+    server.kill()
+    for path in server.segment_files():
+        path.unlink()
+    server.start()
+    with server.client() as db:
+        # Nothing holds up a write.
+        items.upsert(db, range(20))
+        items.check(db)
+        db.collection("items").wait_indexed(timeout=120)
+        items.check(db)
     server.assert_sound()

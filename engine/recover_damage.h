@@ -1,0 +1,27 @@
+// What a start makes again of a row store when what was written of it cannot be read.
+//
+// Keys lead to all rows that are live, and to no other ones, so they say what retirements and
+// counters say, in O(keys).
+// Thread safety: before anybody reads the collection. Errors: DataLoss if the keys, or the rows
+// that no segment has, cannot be read either.
+#pragma once
+
+#include "base/ids.h"
+#include "engine/segment/retired_map.h"
+#include "engine/segment/segment.h"
+#include "storage/row.h"
+#include "storage/store.h"
+
+#include "absl/status/statusor.h"
+
+namespace azimuth::engine {
+
+// The counters. `segments_end`: after the last row that a segment answers for.
+absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store,
+                                                     RowStoreId row_store, RowId segments_end);
+
+// Retires, as of `at`, the rows of `set` that no key leads to and that are not retired already.
+absl::Status RetireUnreached(const storage::Store& store, RowStoreId row_store,
+                             const SegmentSet& set, Seq at, RetiredMap& retired);
+
+}  // namespace azimuth::engine
