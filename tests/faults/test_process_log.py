@@ -137,6 +137,35 @@ def test_a_flipped_bit_in_the_middle_of_the_log_is_refused_until_the_loss_is_acc
     server.assert_sound()
 
 
+@pytest.mark.fault(20)
+def test_a_death_while_a_damaged_log_is_accepted_leaves_no_doubt_about_the_loss(
+    make: Make, killed: tuple[FaultServer, Items, int]
+) -> None:
+    server, items, _ = killed
+    log = largest_log(server)
+    flip(log, log.stat().st_size // 2)
+    number = refused(server)
+    before = format_of(server)
+    accepting = make("--accept-data-loss", str(number))
+    accepting.launch({"AZIMUTH_FAILPOINTS": "recover.after_open=kill"})
+    assert accepting.wait() == -signal.SIGKILL
+    # The log is whole again, and who knew the old history must notice that it is another one.
+    assert format_of(server) != before
+    with accepting.start().client() as db:
+        rows = db.collection("items").count()
+        keep_first(items, rows)
+        items.check(db)
+        items.upsert(db, range(rows, rows + 10))
+        items.check(db)
+    accepting.kill()
+    server.assert_sound()
+
+
+def format_of(server: FaultServer) -> str:
+    """What FORMAT says, the incarnation included."""
+    return (server.data_dir / "FORMAT").read_text()
+
+
 def delete(server: FaultServer, log: Path) -> None:
     log.unlink()
 
@@ -193,6 +222,7 @@ def test_a_log_that_lacks_synced_commits_makes_the_store_read_only(
             lambda: Items("more").create(db),
             lambda: db.drop_collection("items"),
             lambda: db.collection("items").truncate(),
+            lambda: db.collection("items").optimize(timeout=30),
         ):
             with pytest.raises(DataLoss, match="--accept-data-loss") as caught:
                 write()

@@ -260,5 +260,23 @@ TEST(MappedFile, RefusesADirectory) {
   EXPECT_THAT(Files::Posix().Map(dir.path()), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
+TEST(MappedFile, SaysWhichBytesCannotBeHadAnyMore) {
+  const TempDir dir;
+  const std::string path = dir.File("a");
+  WriteBytes(path, std::string(200'000, 'x'));
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().Map(path));
+  EXPECT_OK(file->Load(0, 200'000));
+  EXPECT_OK(file->Load(200'000, 0));
+  // Cut while it is mapped: a touch of what was cut off would be the end.
+  std::filesystem::resize_file(path, 70'000);
+  EXPECT_OK(file->Load(0, 70'000));
+  EXPECT_THAT(file->Load(0, 70'001), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("truncated")));
+  // Another file of that name is not the one that is mapped, and neither is none.
+  std::filesystem::rename(path, dir.File("b"));
+  EXPECT_THAT(file->Load(0, 1), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("removed")));
+  WriteBytes(path, std::string(200'000, 'y'));
+  EXPECT_THAT(file->Load(0, 1), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("replaced")));
+}
+
 }  // namespace
 }  // namespace azimuth::storage
