@@ -35,6 +35,8 @@ class AZ_THREAD_ATTRIBUTE(capability("mutex")) Mutex final {
   Mutex& operator=(const Mutex&) = delete;
   void Lock() AZ_THREAD_ATTRIBUTE(acquire_capability()) { mu_.lock(); }
   void Unlock() AZ_THREAD_ATTRIBUTE(release_capability()) { mu_.unlock(); }
+  // False if another thread has it.
+  bool TryLock() AZ_THREAD_ATTRIBUTE(try_acquire_capability(true)) { return mu_.try_lock(); }
 
  private:
   friend class CondVar;

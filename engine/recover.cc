@@ -111,7 +111,6 @@ absl::StatusOr<std::vector<std::shared_ptr<Segment>>> OpenSegments(
 
 // A file that was written while rows were read again. So a start that dies goes on from there.
 absl::Status NameInCatalog(Core& core, const storage::SegmentEntry& entry) {
-  if (!core.durability->CheckWritable().ok()) return absl::OkStatus();
   core.next_ids.segment = SegmentId{core.next_segment.load()};
   storage::CommitBatch batch;
   batch.PutSegment(entry);
@@ -127,15 +126,13 @@ uint64_t RowsInMemory(const SegmentSet& set) {
   return rows;
 }
 
-absl::Status RecoverCounters(Core& core, Collection& collection,
-                             const std::vector<storage::SegmentEntry>& entries) {
+// `ids_end`: past all ids of rows that segments and retirements name.
+absl::Status RecoverCounters(Core& core, Collection& collection, RowId ids_end) {
   absl::StatusOr<storage::RowStoreCounters> counters =
       core.store->GetCounters(collection.row_store);
   if (absl::IsDataLoss(counters.status())) {
     core.durability->OnDamage(counters.status());
-    RowId segments_end{};
-    for (const auto& entry : entries) segments_end = std::max(segments_end, entry.rows.end);
-    counters = CountAgain(*core.store, collection.row_store, segments_end);
+    counters = CountAgain(*core.store, collection.row_store, ids_end);
   }
   AZ_RETURN_IF_ERROR(counters.status());
   collection.next_row = counters->next_row;
@@ -146,7 +143,6 @@ absl::Status RecoverCounters(Core& core, Collection& collection,
 absl::Status RecoverCollection(Core& core, Collection& collection,
                                const std::vector<storage::SegmentEntry>& entries,
                                std::set<std::string>& known_files) {
-  AZ_RETURN_IF_ERROR(RecoverCounters(core, collection, entries));
   std::vector<RowId> retired;
   const absl::Status retired_read =
       core.store->ScanRetired(collection.row_store, [&](RowId row, Seq seq) {
@@ -155,6 +151,9 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
         return absl::OkStatus();
       });
   if (!retired_read.ok() && !absl::IsDataLoss(retired_read)) return retired_read;
+  RowId ids_end = retired.empty() ? RowId{} : Next(retired.back());
+  for (const auto& entry : entries) ids_end = std::max(ids_end, entry.rows.end);
+  AZ_RETURN_IF_ERROR(RecoverCounters(core, collection, ids_end));
 
   AZ_ASSIGN_OR_RETURN(const auto segments, OpenSegments(core, collection, entries, known_files));
   SegmentSet set;
@@ -166,11 +165,10 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
       known_files.insert(core.dir.segment_path(entry.id));
       return NameInCatalog(core, entry);
     };
-    RowLoader loader(core, collection, {covered_to, end}, RowLoader::Form::kMemory,
+    RowLoader loader(core, collection, {covered_to, end}, RowLoader::Form::kMemoryFirst,
                      RowsInMemory(set), on_file, no_cancel);
     AZ_RETURN_IF_ERROR(loader.Load());
     AZ_RETURN_IF_ERROR(loader.Close(/*keep_growing=*/is_last));
-    loader.Release();
     collection.damaged_rows += loader.damaged();
     if (is_last) collection.growing = loader.growing();
     set.segments.insert(set.segments.end(), loader.segments().begin(), loader.segments().end());
@@ -376,6 +374,19 @@ absl::Status RecoverCatalog(Core& core) {
                                                : absl::OkStatus();
 }
 
+bool IsListed(Core& core, const Collection& collection, const std::shared_ptr<Segment>& segment) {
+  const ViewRegistry::Pin pin = core.views.PinNow();
+  const auto& segments = collection.segments().segments;
+  return std::find(segments.begin(), segments.end(), segment) != segments.end();
+}
+
+void RemoveFiles(const Core& core, const std::vector<storage::SegmentEntry>& files) {
+  for (const storage::SegmentEntry& file : files) {
+    // Else the next start does it.
+    storage::RemoveFile(core.dir.segment_path(file.id), core.files()).IgnoreError();
+  }
+}
+
 absl::Status Repair(Core& core, const std::shared_ptr<Collection>& collection,
                     const std::shared_ptr<Segment>& segment, const absl::Status& why,
                     const CancelToken& cancel) {
@@ -385,27 +396,32 @@ absl::Status Repair(Core& core, const std::shared_ptr<Collection>& collection,
     files.push_back(entry);
     return absl::OkStatus();
   };
-  // In memory they would hold up writes.
-  const auto form = core.disk->BuildsAllowed() ? RowLoader::Form::kFiles : RowLoader::Form::kMemory;
-  RowLoader loader(core, *collection, segment->rows(), form, collection->unindexed_rows.load(),
-                   on_file, cancel);
+  RowLoader loader(core, *collection, segment->rows(), RowLoader::Form::kFiles,
+                   collection->unindexed_rows.load(), on_file, cancel);
   absl::Status status = loader.Load();
   if (status.ok()) status = loader.Close(/*keep_growing=*/false);
   if (!status.ok()) {
+    RemoveFiles(core, files);
     return absl::Status(status.code(),
                         absl::StrCat("it is bad and its rows cannot be read and written again: ",
                                      why.message(), "; ", status.message()));
   }
-  collection->damaged_rows += loader.damaged();
+  // A merge was faster; then the file was removed since nobody needs it.
+  if (!IsListed(core, *collection, segment)) {
+    RemoveFiles(core, files);
+    return absl::OkStatus();
+  }
   // First aside, then out of the catalog: a start in between finds no file and reads the rows
   // again.
   Quarantine(core, segment->id(), why);
   AZ_FAILPOINT(kQuarantineBeforeCatalog);
   ReplaceCommit replace(core, collection, {segment}, loader.segments(), files, {});
   status = replace.Publish();
-  // Unknown: then a start decides by the catalog.
-  if (status.ok() || absl::IsUnavailable(status)) loader.Release();
+  // Unavailable: nobody knows whether they are named, and a start decides by the catalog.
+  if (!status.ok() && !absl::IsUnavailable(status)) RemoveFiles(core, files);
+  if (absl::IsAborted(status)) return absl::OkStatus();  // A merge was faster.
   AZ_RETURN_IF_ERROR(status);
+  collection->damaged_rows += loader.damaged();
   for (const auto& made : replace.replacements()) {
     if (made->state() == SegmentState::kSealed) core.scrubber.Add(collection, made);
   }
@@ -445,12 +461,6 @@ class RepairTurn final {
   Collection& collection_;
   bool mine_ = false;
 };
-
-bool IsListed(Core& core, const Collection& collection, const std::shared_ptr<Segment>& segment) {
-  const ViewRegistry::Pin pin = core.views.PinNow();
-  const auto& segments = collection.segments().segments;
-  return std::find(segments.begin(), segments.end(), segment) != segments.end();
-}
 
 }  // namespace
 
@@ -494,6 +504,8 @@ absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& colle
   absl::Status bad = segment->suspicion();
   if (bad.ok()) bad = segment->Verify(cancel);
   if (!absl::IsDataLoss(bad)) return bad;
+  // Meanwhile, too: then its file was removed, and is not bad.
+  if (!IsListed(core, *collection, segment)) return absl::OkStatus();
   // To the end, although the deadline of the caller may pass: each one would begin anew.
   const CancelToken until_gone(CancelToken::TimePoint::max(), [&core, &collection] {
     return core.closing.load() || collection->dropped.load();

@@ -23,14 +23,14 @@ absl::StatusOr<std::vector<RowId>> LiveRows(const storage::Store& store, RowStor
 }  // namespace
 
 absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store,
-                                                     RowStoreId row_store, RowId segments_end) {
+                                                     RowStoreId row_store, RowId ids_end) {
   constexpr RowId kNoRow{std::numeric_limits<uint64_t>::max()};
   AZ_ASSIGN_OR_RETURN(const std::vector<RowId> live, LiveRows(store, row_store));
-  storage::RowStoreCounters counters{.next_row = segments_end, .live_rows = live.size()};
+  storage::RowStoreCounters counters{.next_row = ids_end, .live_rows = live.size()};
   if (!live.empty()) counters.next_row = std::max(counters.next_row, Next(live.back()));
-  // Retired ones, too.
+  // Rows that are retired and that no segment has.
   AZ_RETURN_IF_ERROR(
-      store.ScanRows(row_store, {segments_end, kNoRow}, [&](RowId row, storage::StoredRow&&) {
+      store.ScanRows(row_store, {ids_end, kNoRow}, [&](RowId row, storage::StoredRow&&) {
         counters.next_row = std::max(counters.next_row, Next(row));
         return absl::OkStatus();
       }));

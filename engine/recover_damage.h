@@ -16,9 +16,9 @@
 
 namespace azimuth::engine {
 
-// The counters. `segments_end`: after the last row that a segment answers for.
+// The counters. `ids_end`: past all ids of rows that segments and retirements name.
 absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store,
-                                                     RowStoreId row_store, RowId segments_end);
+                                                     RowStoreId row_store, RowId ids_end);
 
 // Retires, as of `at`, the rows of `set` that no key leads to and that are not retired already.
 absl::Status RetireUnreached(const storage::Store& store, RowStoreId row_store,

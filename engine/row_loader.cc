@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 
 #include <algorithm>
+#include <variant>
 
 namespace azimuth::engine {
 namespace {
@@ -17,6 +18,7 @@ using storage::RowRange;
 
 constexpr uint64_t kBatchRowsMax = 4096;
 constexpr uint64_t kBatchVectorBytes = uint64_t{8} << 20;
+constexpr uint64_t kBatchRowBytes = uint64_t{4} << 20;
 constexpr uint64_t kDamagedRowsLogged = 10;
 constexpr uint64_t kFileRowsMax = uint64_t{1} << 20;
 
@@ -24,6 +26,25 @@ constexpr uint64_t kFileRowsMax = uint64_t{1} << 20;
 uint64_t PieceBytes(const MemoryBudget& memory) {
   constexpr uint64_t kShare = 64;
   return std::clamp(memory.total() / kShare, uint64_t{4} << 20, uint64_t{64} << 20);
+}
+
+uint64_t BytesOf(const Value& value) {
+  uint64_t bytes = sizeof(Value);
+  if (const auto* text = std::get_if<std::string>(&value.data)) bytes += text->size();
+  if (const auto* list = std::get_if<ValueList>(&value.data)) {
+    for (const Value& element : *list) bytes += BytesOf(element);
+  }
+  if (const auto* map = std::get_if<ValueMap>(&value.data)) {
+    for (const auto& entry : *map) bytes += entry.first.size() + BytesOf(entry.second);
+  }
+  return bytes;
+}
+
+uint64_t BytesOf(const storage::StoredRow& row) {
+  uint64_t bytes = sizeof(row);
+  for (const auto& field : row.fields) bytes += BytesOf(field.second);
+  for (const auto& entry : row.dynamic) bytes += entry.first.size() + BytesOf(entry.second);
+  return bytes;
 }
 
 size_t BatchRows(const Schema& schema) {
@@ -46,18 +67,14 @@ RowLoader::RowLoader(Core& core, const Collection& collection, RowRange range, F
       unindexed_rows_(unindexed_rows),
       next_first_(range.first) {}
 
-RowLoader::~RowLoader() {
-  for (const std::string& path : files_) {
-    storage::RemoveFile(path, core_.files()).IgnoreError();  // Else the next start does it.
-  }
-}
-
 absl::Status RowLoader::Load() {
   absl::Status status = core_.store->ScanRows(
       collection_.row_store, range_, [&](RowId row, storage::StoredRow&& value) {
         AZ_FAILPOINT(kRecoverMidRows);
+        batch_bytes_ += BytesOf(value);
         batch_.emplace_back(row, std::move(value));
-        return batch_.size() < batch_rows_ ? absl::OkStatus() : AppendBatch();
+        const bool more = batch_.size() < batch_rows_ && batch_bytes_ < kBatchRowBytes;
+        return more ? absl::OkStatus() : AppendBatch();
       });
   if (status.ok()) status = AppendBatch();
   if (absl::IsDataLoss(status)) {
@@ -97,6 +114,7 @@ absl::Status RowLoader::AppendBatch() {
     appended_to_ = Next(row);
   }
   batch_.clear();
+  batch_bytes_ = 0;
   return absl::OkStatus();
 }
 
@@ -145,6 +163,10 @@ absl::Status RowLoader::AppendOne(RowId row) {
   return absl::OkStatus();
 }
 
+bool RowLoader::MayWriteFiles() const {
+  return core_.durability->CheckWritable().ok() && core_.disk->BuildsAllowed();
+}
+
 absl::StatusOr<GrowingSegment*> RowLoader::WithRoom(RowId row) {
   if (growing_ != nullptr) {
     const bool full =
@@ -152,7 +174,15 @@ absl::StatusOr<GrowingSegment*> RowLoader::WithRoom(RowId row) {
     if (!full) return growing_.get();
     AZ_RETURN_IF_ERROR(CloseGrowing(row));
   }
-  to_file_ = form_ == Form::kFiles || core_.backpressure.PressureOf(unindexed_rows_) > 0.0;
+  const bool wants_file =
+      form_ == Form::kFiles || core_.backpressure.PressureOf(unindexed_rows_) > 0.0;
+  to_file_ = wants_file && MayWriteFiles();
+  if (wants_file && !to_file_ && core_.memory.used() >= core_.memory.total()) {
+    return ResourceExhausted(
+        "collection %s: the rows of missing or bad segment files fit neither into the memory of %d "
+        "bytes nor onto the disk; make room",
+        Quoted(collection_.name), core_.memory.total());
+  }
   const auto file_rows =
       static_cast<uint32_t>(std::min(kFileRowsMax, core_.options.segment_rows_max));
   growing_ = to_file_ ? std::make_shared<GrowingSegment>(collection_.schema, next_first_, file_rows,
@@ -174,10 +204,10 @@ absl::Status RowLoader::CloseGrowing(RowId end) {
       segments_.back() = *std::move(file);
       return absl::OkStatus();
     }
-    const bool goes_on = form_ == Form::kMemory && absl::IsResourceExhausted(file.status());
-    if (!goes_on) return file.status();
+    if (!absl::IsResourceExhausted(file.status())) return file.status();
     LogWarning("collection %d: rows without a segment file stay in memory: %s", Raw(collection_.id),
                std::string(file.status().message()));
+    core_.disk->Refresh();
   }
   unindexed_rows_ += closed->size();
   return absl::OkStatus();
@@ -201,13 +231,23 @@ absl::StatusOr<std::shared_ptr<Segment>> RowLoader::WriteFile(
   const index::ParallelFor none = [](size_t count, const std::function<void(size_t)>& body) {
     for (size_t i = 0; i < count; ++i) body(i);
   };
-  AZ_ASSIGN_OR_RETURN(const SegmentBuildOutput output, BuildSegment(input, none, cancel_));
-  files_.push_back(input.path);
-  AZ_ASSIGN_OR_RETURN(std::shared_ptr<Segment> sealed,
-                      SealedSegment::Open(input.path, collection_.schema, *output.entry,
-                                          core_.dir.instance(), core_.files()));
-  AZ_RETURN_IF_ERROR(on_file_(*output.entry));
-  return sealed;
+  const absl::StatusOr<SegmentBuildOutput> output = BuildSegment(input, none, cancel_);
+  // A disk that fails to write this will fail the log as well.
+  if (absl::IsUnavailable(output.status()) || absl::IsPermissionDenied(output.status())) {
+    core_.durability->Fail(output.status());
+  }
+  AZ_RETURN_IF_ERROR(output.status());
+  absl::StatusOr<std::shared_ptr<SealedSegment>> sealed = SealedSegment::Open(
+      input.path, collection_.schema, *output->entry, core_.dir.instance(), core_.files());
+  absl::Status status = sealed.status();
+  // Not damage of a row.
+  if (absl::IsDataLoss(status)) status = absl::InternalError(status.message());
+  if (status.ok()) status = on_file_(*output->entry);
+  if (status.ok()) return std::shared_ptr<Segment>(*std::move(sealed));
+  if (!absl::IsUnavailable(status)) {
+    storage::RemoveFile(input.path, core_.files()).IgnoreError();  // Else the next start does it.
+  }
+  return status;
 }
 
 }  // namespace azimuth::engine

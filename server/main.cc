@@ -40,6 +40,9 @@ namespace {
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr std::chrono::milliseconds kHealthTimeout{3000};
+// What a close may take: it flushes memtables, unless the store has failed.
+constexpr std::chrono::minutes kCloseMax{10};
+constexpr std::chrono::seconds kCloseFailedMax{30};
 // How often the store is asked whether it is still writable. Calls see to it as well (App).
 constexpr int kWatchMillis = 200;
 
@@ -167,10 +170,9 @@ bool WaitForStop(const App& app) {
   return false;
 }
 
-// A store that failed may hang when it is closed; nothing would be lost by ending without it.
-void EndInTime(std::chrono::milliseconds grace) {
-  constexpr std::chrono::seconds kCloseMax{30};
-  std::thread([end = std::chrono::steady_clock::now() + grace + kCloseMax] {
+// A store may hang when it is closed; nothing would be lost by ending without it.
+void EndInTime(std::chrono::milliseconds time) {
+  std::thread([end = std::chrono::steady_clock::now() + time] {
     Mutex mu;
     CondVar nobody;
     MutexLock lock(mu);
@@ -212,9 +214,10 @@ int Serve(const Config& config) {
   const bool asked_to_stop = WaitForStop(app);
   if (asked_to_stop) {
     LogInfo("stopping: calls that run have %d ms to finish", config.grace.count());
+    EndInTime(config.grace + kCloseMax);
   } else {
     LogError("stopping, so that a restart recovers: %s", app.failure());
-    EndInTime(config.grace);
+    EndInTime(config.grace + kCloseFailedMax);
   }
   const absl::Status closed = app.Stop(config.grace);
   if (!closed.ok()) return Fail(absl::StrCat("close: ", closed.message()));

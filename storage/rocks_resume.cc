@@ -3,6 +3,7 @@
 #include "base/mutex.h"
 
 #include <chrono>
+#include <string>
 #include <thread>
 
 namespace azimuth::storage {
@@ -13,12 +14,20 @@ constexpr std::chrono::milliseconds kPatience{500};
 // A flush of all memtables takes seconds at most.
 constexpr std::chrono::seconds kGiveUpAfter{60};
 
-// Does not wait for it.
-void AskForFlush(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families) {
-  rocksdb::FlushOptions options;
-  options.wait = false;
-  options.allow_write_stall = true;
-  db.Flush(options, families).PermitUncheckedError();
+// In all families; zero if it cannot be told.
+uint64_t Sum(rocksdb::DB& db, const std::string& property) {
+  uint64_t sum = 0;
+  return db.GetAggregatedIntProperty(property, &sum) ? sum : 0;
+}
+
+// Of the database as a whole; zero if it cannot be told.
+uint64_t Number(rocksdb::DB& db, const std::string& property) {
+  uint64_t number = 0;
+  return db.GetIntProperty(property, &number) ? number : 0;
+}
+
+bool FlushRuns(rocksdb::DB& db) {
+  return Number(db, rocksdb::DB::Properties::kNumRunningFlushes) > 0;
 }
 
 }  // namespace
@@ -30,15 +39,12 @@ rocksdb::Status ResumeDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamil
   bool done = false;
   std::thread asking([&] {
     const auto end = std::chrono::steady_clock::now() + kGiveUpAfter;
-    bool told = false;
     MutexLock lock(mu);
     while (!done) {
       if (ended.WaitUntil(mu, std::chrono::steady_clock::now() + kPatience) || done) continue;
-      if (!told && std::chrono::steady_clock::now() >= end) {
-        told = true;
-        gave_up();
-      }
-      AskForFlush(db, families);
+      if (std::chrono::steady_clock::now() >= end) gave_up();
+      // Not while one runs: those that fail one after the other would keep the resume from its end.
+      FlushIfLeft(db, families);
     }
   });
   rocksdb::Status status = db.Resume();
@@ -51,19 +57,31 @@ rocksdb::Status ResumeDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamil
   return status;
 }
 
-void FlushIfLeft(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families) {
-  uint64_t running = 0;
-  if (!db.GetIntProperty(rocksdb::DB::Properties::kNumRunningFlushes, &running) || running > 0) {
-    return;
+bool FlushIfLeft(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families) {
+  if (FlushRuns(db) || Sum(db, rocksdb::DB::Properties::kNumImmutableMemTable) == 0) return false;
+  rocksdb::FlushOptions options;
+  options.wait = false;
+  options.allow_write_stall = true;
+  db.Flush(options, families).PermitUncheckedError();
+  return true;
+}
+
+bool WritesHang(rocksdb::DB& db) {
+  return Number(db, rocksdb::DB::Properties::kIsWriteStopped) > 0 && !FlushRuns(db) &&
+         Number(db, rocksdb::DB::Properties::kNumRunningCompactions) == 0;
+}
+
+void LetFlushBegin(rocksdb::DB& db) {
+  constexpr std::chrono::seconds kWaitMax{2};
+  constexpr std::chrono::milliseconds kStep{1};
+  const auto end = std::chrono::steady_clock::now() + kWaitMax;
+  Mutex mu;
+  CondVar nobody;
+  MutexLock lock(mu);
+  while (!FlushRuns(db) && Sum(db, rocksdb::DB::Properties::kMemTableFlushPending) > 0 &&
+         std::chrono::steady_clock::now() < end) {
+    nobody.WaitUntil(mu, std::chrono::steady_clock::now() + kStep);
   }
-  uint64_t waiting = 0;
-  for (rocksdb::ColumnFamilyHandle* family : families) {
-    uint64_t count = 0;
-    if (db.GetIntProperty(family, rocksdb::DB::Properties::kNumImmutableMemTable, &count)) {
-      waiting += count;
-    }
-  }
-  if (waiting > 0) AskForFlush(db, families);
 }
 
 }  // namespace azimuth::storage

@@ -71,6 +71,12 @@ std::vector<SectionId> SegmentFile::Sections() const {
   return ids;
 }
 
+absl::Status SegmentFile::Load(const SectionId& id, uint64_t offset, uint64_t count) const {
+  const Entry* const found = FindEntry(id);
+  if (found == nullptr || offset >= found->length) return absl::OkStatus();
+  return file_->Load(found->offset + offset, std::min(count, found->length - offset));
+}
+
 absl::StatusOr<bool> SegmentFile::VerifyPart(const Entry& entry, Progress& progress) const {
   constexpr uint64_t kPartBytes = uint64_t{1} << 20;
   const uint64_t begin = entry.offset + progress.offset;

@@ -100,6 +100,10 @@ class SegmentFile final {
   absl::StatusOr<std::span<const std::byte>> Require(const SectionId& id,
                                                      std::optional<uint64_t> bytes) const;
   std::vector<SectionId> Sections() const;
+  // Reads up to `count` bytes of a section, from `offset` on, so that they can be touched before
+  // the section is verified. OK if there is no such section. Errors as VerifySection, but
+  // checksums.
+  absl::Status Load(const SectionId& id, uint64_t offset, uint64_t count) const;
 
   // Reads every section and compares its checksum. O(file). DataLoss names the first bad section;
   // errors of `cancel`, which is asked between parts of some MiB, and of opening the file.

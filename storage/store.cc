@@ -17,6 +17,7 @@
 #include "rocksdb/metadata.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <functional>
 #include <set>
@@ -81,7 +82,8 @@ struct Store::Rep {
   // One thread at a time writes and syncs the log: RocksDB takes a sync of a log that a write has
   // just failed to for a mistake of the program.
   Mutex log_mu;
-  bool resumed AZ_GUARDED_BY(log_mu) = false;         // Once, since it was opened.
+  std::atomic<bool> resumed = false;  // After a full disk, since it was opened.
+  int looks = 0;                      // Of TendFlushes that found something wrong, in a row.
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -139,8 +141,10 @@ struct Store::Rep {
   }
 
   absl::Status Resume() {
-    return FromRocksWrite("go on after a full disk",
-                          ResumeDb(*db, handles, [this] { events->GiveUp(); }));
+    return FromRocksWrite("go on after a full disk", ResumeDb(*db, handles, [this] {
+                            // Else it is full again, and the resume comes to its end.
+                            if (!events->needs_resume()) events->GiveUp();
+                          }));
   }
 
   // Before the log is touched. Unavailable after a failure for good. After a full disk the database
@@ -150,7 +154,7 @@ struct Store::Rep {
     AZ_RETURN_IF_ERROR(CheckNotFailed());
     if (!events->needs_resume()) return absl::OkStatus();
     events->BeginResume();
-    resumed = true;
+    resumed.store(true);
     const absl::Status status = ResumeAll();
     if (!status.ok()) events->NeedResume();
     return status;
@@ -334,9 +338,20 @@ absl::Status Store::SyncLog() {
 }
 
 void Store::TendFlushes() {
-  const MutexLock lock(rep_->log_mu);
-  if (!rep_->resumed || rep_->events->needs_resume() || rep_->events->failed()) return;
-  if (rep_->db != nullptr) FlushIfLeft(*rep_->db, rep_->handles);
+  // So often in a row something is wrong before it is taken to stay so.
+  constexpr int kLooksMax = 600;
+  if (!rep_->resumed.load() || rep_->db == nullptr) return;
+  // A write or a sync that runs must not be waited for, but one that hangs has to be noticed.
+  bool wrong = false;
+  if (!rep_->log_mu.TryLock()) {
+    wrong = WritesHang(*rep_->db);
+  } else {
+    const bool stands = rep_->events->needs_resume() || rep_->events->failed();
+    wrong = !stands && FlushIfLeft(*rep_->db, rep_->handles);
+    rep_->log_mu.Unlock();
+  }
+  rep_->looks = wrong ? rep_->looks + 1 : 0;
+  if (rep_->looks == kLooksMax) rep_->events->GiveUp();
 }
 
 absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections(

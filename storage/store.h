@@ -144,9 +144,9 @@ class Store final {
   // Everything that was committed before the call is on disk when it returns OK. Errors as Commit.
   absl::Status SyncLog();
 
-  // To be called some times a second. After a full disk RocksDB may leave memtables unflushed until
-  // there are too many of them, and then writes wait for ever (rocks_resume.h): this has them
-  // flushed in time.
+  // To be called ten times a second, by one thread. After a full disk RocksDB may leave memtables
+  // unflushed until there are too many of them, and then writes wait for ever (rocks_resume.h):
+  // this has them flushed in time, and reports a failed write if that does not help for a minute.
   void TendFlushes();
 
   // Every read sees the newest state, or that of `snapshot` if it is given.

@@ -1,6 +1,7 @@
 #include "storage/store_events.h"
 
 #include "base/failpoint.h"
+#include "storage/rocks_resume.h"
 #include "storage/rocks_status.h"
 
 #include <string_view>
@@ -49,7 +50,7 @@ void StoreEvents::OnMemTableSealed(const rocksdb::MemTableInfo& /*info*/) {
 }
 
 void StoreEvents::GiveUp() {
-  failed_.store(true);
+  if (failed_.exchange(true)) return;
   if (listener_ == nullptr) return;
   listener_->OnWriteError(absl::UnavailableError("the database does not go on after a full disk"));
 }
@@ -81,6 +82,9 @@ void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_e
     if (reason == Reason::kMemTable) {
       *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
     }
+    // The error stands when this returns.
+    rocksdb::DB* const db = db_.load();
+    if (db != nullptr && !needs_resume()) LetFlushBegin(*db);
     NeedResume();
   } else if (!merge_is_tried_again) {
     failed_.store(true);

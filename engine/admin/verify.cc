@@ -60,8 +60,10 @@ class OpenCheck final {
   absl::Status CheckSegments(CheckContext& context, const CheckedCollection& checked,
                              const Collection& collection, const StoreRows& rows);
   void HaveRepaired(const Collection& collection, const std::shared_ptr<Segment>& segment);
-  absl::Status CheckFilePresent(const CheckedCollection& checked, const Collection& collection,
-                                const std::shared_ptr<Segment>& segment);
+  // False if it is not there as it was written.
+  absl::StatusOr<bool> CheckFilePresent(const CheckedCollection& checked,
+                                        const Collection& collection,
+                                        const std::shared_ptr<Segment>& segment);
 
   Core& core_;
   const bool deep_;
@@ -117,9 +119,13 @@ absl::Status OpenCheck::CheckSegments(CheckContext& context, const CheckedCollec
     bool right = true;
     if (segment.state() == SegmentState::kSealed) {
       ++context.report.segments;
-      AZ_ASSIGN_OR_RETURN(right, CheckSegmentFile(context, checked, segment));
+      AZ_ASSIGN_OR_RETURN(right, CheckFilePresent(checked, collection, segments[i]));
+      if (right) {
+        AZ_ASSIGN_OR_RETURN(right, CheckSegmentFile(context, checked, segment));
+      } else {
+        segment.Verify(cancel_).IgnoreError();  // It becomes a suspect.
+      }
       if (!segment.suspicion().ok()) HaveRepaired(collection, segments[i]);
-      AZ_RETURN_IF_ERROR(CheckFilePresent(checked, collection, segments[i]));
     }
     if (!right) continue;
     // Between two segments there are no live rows.
@@ -143,22 +149,22 @@ void OpenCheck::HaveRepaired(const Collection& collection,
   }
 }
 
-absl::Status OpenCheck::CheckFilePresent(const CheckedCollection& checked,
-                                         const Collection& collection,
-                                         const std::shared_ptr<Segment>& segment) {
+absl::StatusOr<bool> OpenCheck::CheckFilePresent(const CheckedCollection& checked,
+                                                 const Collection& collection,
+                                                 const std::shared_ptr<Segment>& segment) {
   const std::string path = core_.dir.segment_path(segment->id());
   const absl::StatusOr<uint64_t> size = core_.files().Size(path);
-  if (size.ok() && *size == segment->file_bytes()) return absl::OkStatus();
+  if (size.ok() && *size == segment->file_bytes()) return true;
   if (!size.ok() && !absl::IsNotFound(size.status())) return size.status();
-  if (collection.dropped.load()) return absl::OkStatus();
+  if (collection.dropped.load()) return true;
   // A file that was set aside meanwhile is no longer in the list.
   const auto& now = collection.segments().segments;
-  if (std::find(now.begin(), now.end(), segment) == now.end()) return absl::OkStatus();
+  if (std::find(now.begin(), now.end(), segment) == now.end()) return true;
   findings_.Derived(
       "segment.missing", checked.SegmentPlace(segment->id()),
       size.ok() ? absl::StrFormat("%s: %d bytes instead of %d", path, *size, segment->file_bytes())
                 : std::string(size.status().message()));
-  return absl::OkStatus();
+  return false;
 }
 
 }  // namespace

@@ -70,9 +70,12 @@ std::vector<MergeCandidate> CandidatesOf(const Core& core, const Collection& col
                                          const MergeLimits& limits, bool& later) {
   std::vector<MergeCandidate> candidates;
   for (const auto& segment : set.segments) {
-    MergeCandidate candidate{segment->state(), segment->size(), segment->retired_count()};
+    MergeCandidate candidate{.state = segment->state(),
+                             .rows = segment->size(),
+                             .retired_rows = segment->retired_count()};
     if (LacksGraph(*segment, collection.schema, core.options.graph_rows_min)) {
       candidate.state = SegmentState::kBuilding;
+      candidate.has_file = true;
     }
     if (WantsVacuum(candidate, limits)) {
       candidate.retired_rows = CountDroppable(*segment, collection.retired, horizon);

@@ -1,5 +1,7 @@
 #include "engine/segment/merge_policy.h"
 
+#include <algorithm>
+
 namespace azimuth::engine {
 namespace {
 
@@ -34,6 +36,35 @@ MergeChoice NeighboursBefore(std::span<const MergeCandidate> segments, size_t en
   return choice;
 }
 
+// The first of the segments that have to be built, of those with or without a file, and what is
+// built together with them.
+std::optional<MergeChoice> ChooseBuild(std::span<const MergeCandidate> segments, bool has_file,
+                                       const MergeLimits& limits) {
+  const auto is_one = [&](const MergeCandidate& segment) {
+    return segment.state == SegmentState::kBuilding && segment.has_file == has_file;
+  };
+  const auto first = std::find_if(segments.begin(), segments.end(), is_one);
+  if (first == segments.end()) return std::nullopt;
+  const auto begin = static_cast<size_t>(first - segments.begin());
+  MergeChoice choice{begin, begin};
+  uint64_t rows = 0;
+  while (
+      choice.end < segments.size() && is_one(segments[choice.end]) &&
+      (choice.end == begin || rows + LiveRows(segments[choice.end]) <= limits.segment_rows_max)) {
+    rows += LiveRows(segments[choice.end++]);
+  }
+  while (choice.begin > 0) {
+    const MergeCandidate& left = segments[choice.begin - 1];
+    if (left.state != SegmentState::kSealed || LiveRows(left) > rows ||
+        LiveRows(left) + rows > limits.segment_rows_max) {
+      break;
+    }
+    rows += LiveRows(left);
+    --choice.begin;
+  }
+  return choice;
+}
+
 }  // namespace
 
 bool WantsVacuum(const MergeCandidate& segment, const MergeLimits& limits) {
@@ -46,24 +77,8 @@ bool WantsVacuum(const MergeCandidate& segment, const MergeLimits& limits) {
 
 std::optional<MergeChoice> ChooseMerge(std::span<const MergeCandidate> segments,
                                        const MergeLimits& limits) {
-  for (size_t i = 0; i < segments.size(); ++i) {
-    if (segments[i].state != SegmentState::kBuilding) continue;
-    MergeChoice choice{i, i};
-    uint64_t rows = 0;
-    while (choice.end < segments.size() && segments[choice.end].state == SegmentState::kBuilding &&
-           (choice.end == i || rows + LiveRows(segments[choice.end]) <= limits.segment_rows_max)) {
-      rows += LiveRows(segments[choice.end++]);
-    }
-    while (choice.begin > 0) {
-      const MergeCandidate& left = segments[choice.begin - 1];
-      if (left.state != SegmentState::kSealed || LiveRows(left) > rows ||
-          LiveRows(left) + rows > limits.segment_rows_max) {
-        break;
-      }
-      rows += LiveRows(left);
-      --choice.begin;
-    }
-    return choice;
+  for (const bool has_file : {false, true}) {
+    if (const auto choice = ChooseBuild(segments, has_file, limits)) return choice;
   }
   for (size_t end = segments.size(); end > 0 && limits.mode != MergeMode::kWriting; --end) {
     if (segments[end - 1].state != SegmentState::kSealed) continue;

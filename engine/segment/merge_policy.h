@@ -1,13 +1,12 @@
 // Which segments are built into one next. Pure: a list in, a choice out.
 //
-// Closed growing segments, and files that were written without their graphs (both: kBuilding), are
-// taken together; smaller or equal sealed ones to their left join them,
-// so that sizes fall from left to right at least by half and a collection has a logarithmic number
-// of segments, while each row is built about log2(rows / growing_rows_max) times at most. A sealed
-// segment whose rows are retired beyond a share is built anew alone. A collection at rest is merged
-// further, so that it ends with one or a few segments, and one that is being optimized as far as
-// segment_rows_max allows.
-// Thread safety: pure function.
+// Closed growing segments are taken together, and after them files that were written without their
+// graphs (both: kBuilding), which hold up no writes; smaller or equal sealed ones to their left
+// join them, so that sizes fall from left to right at least by half and a collection has a
+// logarithmic number of segments, while each row is built about log2(rows / growing_rows_max) times
+// at most. A sealed segment whose rows are retired beyond a share is built anew alone. A collection
+// at rest is merged further, so that it ends with one or a few segments, and one that is being
+// optimized as far as segment_rows_max allows. Thread safety: pure function.
 #pragma once
 
 #include "engine/database.h"
@@ -23,6 +22,7 @@ struct MergeCandidate {
   SegmentState state = SegmentState::kGrowing;  // kBuilding: has to be built.
   uint64_t rows = 0;
   uint64_t retired_rows = 0;
+  bool has_file = false;  // Of kBuilding.
 };
 
 enum class MergeMode {

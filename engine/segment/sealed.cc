@@ -18,6 +18,9 @@ using storage::SectionKind;
 
 namespace {
 
+// ColumnReader::Open reads no more.
+constexpr uint64_t kColumnHeaderBytesMax = 4096;
+
 template <typename T>
 const T* Cast(std::span<const std::byte> bytes) {
   return reinterpret_cast<const T*>(bytes.data());  // Sections are 4 KiB-aligned.
@@ -155,6 +158,7 @@ absl::Status SealedSegment::OpenColumns() {
   for (const SectionId& id : file_->Sections()) {
     if (id.kind != SectionKind::kFieldColumn && id.kind != SectionKind::kDynamicColumn) continue;
     AZ_ASSIGN_OR_RETURN(const auto bytes, file_->Require(id, std::nullopt));
+    AZ_RETURN_IF_ERROR(file_->Load(id, 0, kColumnHeaderBytesMax));
     AZ_ASSIGN_OR_RETURN(const auto column, index::ColumnReader::Open(bytes));
     if (id.kind == SectionKind::kFieldColumn) {
       fields_[Raw(id.field)] = column;
@@ -180,8 +184,12 @@ absl::Status SealedSegment::OpenVectors(size_t slot) {
                       file_->Require({SectionKind::kVectors, field.id, {}},
                                      uint64_t{section.node_count} * field.dim * sizeof(float)));
   section.base = Cast<float>(values);
-  if (const auto graph = file_->Find({SectionKind::kGraph, field.id, {}})) {
-    AZ_ASSIGN_OR_RETURN(section.graph, index::FrozenGraph::Open(*graph));
+  const SectionId graph_id{SectionKind::kGraph, field.id, {}};
+  if (const auto graph = file_->Find(graph_id)) {
+    const auto load = [&](uint64_t offset, uint64_t count) {
+      return file_->Load(graph_id, offset, count);
+    };
+    AZ_ASSIGN_OR_RETURN(section.graph, index::FrozenGraph::Open(*graph, load));
     if (section.graph.node_count() != section.node_count) {
       return DataLoss("graph of field %d: %d nodes for %d vectors", Raw(field.id),
                       section.graph.node_count(), section.node_count);

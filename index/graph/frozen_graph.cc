@@ -178,13 +178,14 @@ std::string FreezeGraph(const BuiltGraph& graph, std::span<const uint32_t> order
   return out;
 }
 
-absl::StatusOr<FrozenGraph> FrozenGraph::Open(std::span<const std::byte> bytes) {
+absl::StatusOr<FrozenGraph> FrozenGraph::Open(std::span<const std::byte> bytes, const Load& load) {
   if (reinterpret_cast<uintptr_t>(bytes.data()) % kAlignment != 0) {
     return DataLoss("graph: begins at an address that is not a multiple of %d", kAlignment);
   }
   if (bytes.size() < kHeaderBytes) {
     return DataLoss("graph: %d bytes are too few for the header of %d", bytes.size(), kHeaderBytes);
   }
+  if (load) AZ_RETURN_IF_ERROR(load(0, kHeaderBytes));
   Header header;
   std::memcpy(&header, bytes.data(), sizeof(header));
   AZ_RETURN_IF_ERROR(CheckHeader(header));
@@ -212,6 +213,10 @@ absl::StatusOr<FrozenGraph> FrozenGraph::Open(std::span<const std::byte> bytes) 
   graph.upper_first_ = words(layout.upper_first);
   graph.upper_lists_ = words(layout.upper_lists);
   // Upper() relies on this last entry as the number of lists.
+  if (load) {
+    const uint64_t last = layout.upper_first + uint64_t{header.upper_count} * sizeof(uint32_t);
+    AZ_RETURN_IF_ERROR(load(last, sizeof(uint32_t)));
+  }
   if (graph.upper_first_[header.upper_count] != header.upper_list_count) {
     return DataLoss("graph: the lists of upper levels end at %d, not at %d",
                     graph.upper_first_[header.upper_count], header.upper_list_count);

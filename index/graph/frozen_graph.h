@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,9 +33,12 @@ class FrozenGraph final {
  public:
   FrozenGraph() = default;  // Without nodes.
 
+  // Has `count` bytes from `offset` on read before they are touched.
+  using Load = std::function<absl::Status(uint64_t offset, uint64_t count)>;
   // Checks magic, version, and that all lengths fit, in O(1). `bytes` must be 64-byte aligned.
-  // Errors: DataLoss (names what is wrong), FailedPrecondition (a version that is not read here).
-  static absl::StatusOr<FrozenGraph> Open(std::span<const std::byte> bytes);
+  // Errors: DataLoss (names what is wrong), FailedPrecondition (a version that is not read here),
+  // those of `load`, which may be empty.
+  static absl::StatusOr<FrozenGraph> Open(std::span<const std::byte> bytes, const Load& load = {});
 
   // Checks invariant 1 and the upper levels in O(bytes). DataLoss names the node.
   absl::Status Verify() const;

@@ -176,6 +176,30 @@ def test_a_server_with_a_ballast_starts_on_a_disk_without_any_room(disk: Disk, m
 
 
 @pytest.mark.fault(28)
+def test_no_space_for_tables_refuses_writes_and_ends_nothing(make: Make) -> None:
+    server = make(*SMALL)
+    shim = shimmed(server)
+    items = fill(server, dimension=512)
+    with server.client() as db:
+        # The log has room, and flushes fail one after the other.
+        shim.set("write(rocks/*.sst)@1=ENOSPC:sticky")
+        insert_until_refused(db, items, 10000)
+        for _ in range(5):
+            with pytest.raises(ResourceExhausted):
+                items.upsert(db, range(100))
+            items.settle(db)
+        items.check(db)
+        shim.clear()
+        writes_again(db, items)
+        items.insert(db, range(20000, 21000))
+        items.check(db)
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(28)
 def test_full_disks_one_after_the_other_do_not_leave_writes_without_flushes(make: Make) -> None:
     server = make(*SMALL)
     shim = shimmed(server)

@@ -10,13 +10,17 @@ namespace {
 constexpr MergeLimits kLimits{.segment_rows_max = 1000, .vacuum_rows_min = 10};
 
 MergeCandidate Sealed(uint64_t rows, uint64_t retired = 0) {
-  return {SegmentState::kSealed, rows, retired};
+  return {SegmentState::kSealed, rows, retired, false};
 }
 MergeCandidate Closed(uint64_t rows) {
-  return {SegmentState::kBuilding, rows, 0};
+  return {SegmentState::kBuilding, rows, 0, false};
+}
+// A file without its graph.
+MergeCandidate Bare(uint64_t rows) {
+  return {SegmentState::kBuilding, rows, 0, true};
 }
 MergeCandidate Growing(uint64_t rows) {
-  return {SegmentState::kGrowing, rows, 0};
+  return {SegmentState::kGrowing, rows, 0, false};
 }
 
 std::optional<MergeChoice> Choose(const std::vector<MergeCandidate>& segments) {
@@ -31,6 +35,13 @@ TEST(MergePolicy, NothingToDoForSealedAndGrowingSegments) {
 
 TEST(MergePolicy, ClosedSegmentsAreTakenTogether) {
   EXPECT_EQ(Choose({Closed(10), Closed(10), Growing(1)}), (MergeChoice{0, 2}));
+}
+
+TEST(MergePolicy, FilesWithoutGraphsAreTakenTogetherAfterWhatHoldsUpWrites) {
+  EXPECT_EQ(Choose({Bare(300), Bare(300), Bare(500), Sealed(5), Growing(1)}), (MergeChoice{0, 2}));
+  EXPECT_EQ(Choose({Sealed(50), Bare(300), Bare(300)}), (MergeChoice{0, 3}));
+  EXPECT_EQ(Choose({Bare(300), Closed(10), Closed(10), Growing(1)}), (MergeChoice{1, 3}));
+  EXPECT_EQ(Choose({Bare(300), Sealed(5), Closed(10)}), (MergeChoice{1, 3}));
 }
 
 TEST(MergePolicy, SealedNeighboursToTheLeftJoinWhileTheyAreNotLarger) {
