@@ -13,6 +13,7 @@
 #include "engine/recover.h"
 #include "engine/segment/build_job.h"
 #include "engine/segment/segment_builder.h"
+#include "engine/worker_pool.h"
 #include "engine/write/ddl_commit.h"
 #include "engine/write/delete_commit.h"
 #include "engine/write/put_commit.h"
@@ -111,9 +112,12 @@ StoreInfo StoreInfoOf(const Core& core) {
 
 struct Database::Rep {
   std::unique_ptr<Core> core;
+  // Beside maintenance, which may wait for a write that hangs. Null with workers of the caller's.
+  std::unique_ptr<Ticker> tender;
 
   void Stop() {
     core->closing.store(true);
+    tender.reset();
     core->workers->Stop();
   }
 
@@ -165,6 +169,9 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
   core.workers =
       options.make_workers ? options.make_workers(threads) : std::make_unique<WorkerPool>(threads);
   core.workers->Repeat(kTickInterval, [&core] { RunMaintenance(core); });
+  if (!options.make_workers) {
+    rep->tender = std::make_unique<Ticker>(kTickInterval, [&core] { core.store->TendFlushes(); });
+  }
   return std::unique_ptr<Database>(new Database(std::move(rep)));
 }
 

@@ -180,7 +180,6 @@ void NoteActive(Core& core, const std::shared_ptr<Collection>& collection,
 void RunMaintenance(Core& core) {
   core.disk->Refresh();
   core.durability->Tick(*core.store, core.SteadyMillis());
-  core.store->TendFlushes();
   core.scrubber.Tick(core);
   core.views.Collect();  // What the last commit left, if a reader was in the way.
   if (!core.durability->CheckWritable().ok()) return;  // Nothing that follows could be written.

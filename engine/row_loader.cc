@@ -164,7 +164,7 @@ absl::Status RowLoader::AppendOne(RowId row) {
 }
 
 bool RowLoader::MayWriteFiles() const {
-  return core_.durability->CheckWritable().ok() && core_.disk->BuildsAllowed();
+  return !disk_full_ && core_.durability->CheckWritable().ok() && core_.disk->BuildsAllowed();
 }
 
 absl::StatusOr<GrowingSegment*> RowLoader::WithRoom(RowId row) {
@@ -207,7 +207,7 @@ absl::Status RowLoader::CloseGrowing(RowId end) {
     if (!absl::IsResourceExhausted(file.status())) return file.status();
     LogWarning("collection %d: rows without a segment file stay in memory: %s", Raw(collection_.id),
                std::string(file.status().message()));
-    core_.disk->Refresh();
+    disk_full_ = true;
   }
   unindexed_rows_ += closed->size();
   return absl::OkStatus();

@@ -80,6 +80,7 @@ class RowLoader final {
   std::vector<std::pair<RowId, storage::StoredRow>> batch_;
   uint64_t batch_bytes_ = 0;  // About what the rows take.
   bool to_file_ = false;      // What becomes of growing_.
+  bool disk_full_ = false;    // A file found no room.
   std::shared_ptr<GrowingSegment> growing_;
   std::vector<std::shared_ptr<Segment>> segments_;
 };

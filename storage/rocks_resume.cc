@@ -30,6 +30,11 @@ bool FlushRuns(rocksdb::DB& db) {
   return Number(db, rocksdb::DB::Properties::kNumRunningFlushes) > 0;
 }
 
+// In the background.
+bool Works(rocksdb::DB& db) {
+  return FlushRuns(db) || Number(db, rocksdb::DB::Properties::kNumRunningCompactions) > 0;
+}
+
 }  // namespace
 
 rocksdb::Status ResumeDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families,
@@ -42,7 +47,7 @@ rocksdb::Status ResumeDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamil
     MutexLock lock(mu);
     while (!done) {
       if (ended.WaitUntil(mu, std::chrono::steady_clock::now() + kPatience) || done) continue;
-      if (std::chrono::steady_clock::now() >= end) gave_up();
+      if (std::chrono::steady_clock::now() >= end && !Works(db)) gave_up();
       // Not while one runs: those that fail one after the other would keep the resume from its end.
       FlushIfLeft(db, families);
     }
@@ -67,8 +72,7 @@ bool FlushIfLeft(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*
 }
 
 bool WritesHang(rocksdb::DB& db) {
-  return Number(db, rocksdb::DB::Properties::kIsWriteStopped) > 0 && !FlushRuns(db) &&
-         Number(db, rocksdb::DB::Properties::kNumRunningCompactions) == 0;
+  return Number(db, rocksdb::DB::Properties::kIsWriteStopped) > 0 && !Works(db);
 }
 
 void LetFlushBegin(rocksdb::DB& db) {

@@ -18,7 +18,8 @@
 namespace azimuth::storage {
 
 // Goes on after a background error: begins a new log, and flushes everything. Calls `gave_up`, on
-// another thread and again and again, if that does not come to an end within a minute.
+// another thread and again and again, if that does not come to an end within a minute although
+// nothing runs that it would wait for.
 rocksdb::Status ResumeDb(rocksdb::DB& db, const std::vector<rocksdb::ColumnFamilyHandle*>& families,
                          const std::function<void()>& gave_up);
 

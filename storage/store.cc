@@ -83,7 +83,9 @@ struct Store::Rep {
   // just failed to for a mistake of the program.
   Mutex log_mu;
   std::atomic<bool> resumed = false;  // After a full disk, since it was opened.
-  int looks = 0;                      // Of TendFlushes that found something wrong, in a row.
+  // Of TendFlushes, by its one thread: looks in a row that found something wrong.
+  int looks = 0;
+  uint64_t flushes_seen = 0;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
 
   ~Rep() { Release().PermitUncheckedError(); }
@@ -157,6 +159,7 @@ struct Store::Rep {
     resumed.store(true);
     const absl::Status status = ResumeAll();
     if (!status.ok()) events->NeedResume();
+    events->EndResume();
     return status;
   }
 
@@ -340,18 +343,22 @@ absl::Status Store::SyncLog() {
 void Store::TendFlushes() {
   // So often in a row something is wrong before it is taken to stay so.
   constexpr int kLooksMax = 600;
+  StoreEvents& events = *rep_->events;
   if (!rep_->resumed.load() || rep_->db == nullptr) return;
-  // A write or a sync that runs must not be waited for, but one that hangs has to be noticed.
+  // A write or a sync that runs must not be waited for, but one that hangs has to be noticed. (A
+  // resume that hangs ResumeDb notices.)
   bool wrong = false;
   if (!rep_->log_mu.TryLock()) {
-    wrong = WritesHang(*rep_->db);
+    wrong = !events.resuming() && !events.needs_resume() && WritesHang(*rep_->db);
   } else {
-    const bool stands = rep_->events->needs_resume() || rep_->events->failed();
+    const bool stands = events.needs_resume() || events.failed();
     wrong = !stands && FlushIfLeft(*rep_->db, rep_->handles);
     rep_->log_mu.Unlock();
   }
-  rep_->looks = wrong ? rep_->looks + 1 : 0;
-  if (rep_->looks == kLooksMax) rep_->events->GiveUp();
+  const uint64_t flushes = events.flushes();
+  const bool progress = flushes != std::exchange(rep_->flushes_seen, flushes);
+  rep_->looks = wrong && !progress ? rep_->looks + 1 : 0;
+  if (rep_->looks == kLooksMax) events.GiveUp();
 }
 
 absl::StatusOr<std::vector<CollectionEntry>> Store::ListCollections(

@@ -55,6 +55,10 @@ void StoreEvents::GiveUp() {
   listener_->OnWriteError(absl::UnavailableError("the database does not go on after a full disk"));
 }
 
+void StoreEvents::OnFlushCompleted(rocksdb::DB* /*db*/, const rocksdb::FlushJobInfo& /*info*/) {
+  flushes_.fetch_add(1);
+}
+
 void StoreEvents::OnErrorRecoveryBegin(Reason /*reason*/, rocksdb::Status /*background_error*/,
                                        bool* auto_recovery) {
   *auto_recovery = false;
@@ -82,9 +86,9 @@ void StoreEvents::OnBackgroundError(Reason reason, rocksdb::Status* background_e
     if (reason == Reason::kMemTable) {
       *background_error = rocksdb::Status(*background_error, rocksdb::Status::Severity::kHardError);
     }
-    // The error stands when this returns.
+    // The error stands when this returns. (During a resume flushes do begin, and are not left.)
     rocksdb::DB* const db = db_.load();
-    if (db != nullptr && !needs_resume()) LetFlushBegin(*db);
+    if (db != nullptr && !needs_resume() && !resuming()) LetFlushBegin(*db);
     NeedResume();
   } else if (!merge_is_tried_again) {
     failed_.store(true);

@@ -9,6 +9,7 @@
 #include "rocksdb/listener.h"
 
 #include <atomic>
+#include <cstdint>
 
 namespace azimuth::storage {
 
@@ -29,7 +30,14 @@ class StoreEvents final : public rocksdb::EventListener {
   bool needs_resume() const { return needs_resume_.load(); }
   void NeedResume() { needs_resume_.store(true); }
   // Before it is resumed: an error that comes meanwhile asks for it again.
-  void BeginResume() { needs_resume_.store(false); }
+  void BeginResume() {
+    resuming_.store(true);
+    needs_resume_.store(false);
+  }
+  void EndResume() { resuming_.store(false); }
+  bool resuming() const { return resuming_.load(); }
+  // Flushes that came to their end, of each family.
+  uint64_t flushes() const { return flushes_.load(); }
   // A write or a sync failed for good: the log must not be touched any more.
   bool failed() const { return failed_.load(); }
 
@@ -45,6 +53,7 @@ class StoreEvents final : public rocksdb::EventListener {
   // Called by the thread that writes, after the new log was made and before it is written.
   void OnMemTableSealed(const rocksdb::MemTableInfo& info) override;
 
+  void OnFlushCompleted(rocksdb::DB* db, const rocksdb::FlushJobInfo& info) override;
   void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason reason, rocksdb::Status background_error,
                             bool* auto_recovery) override;
   void OnErrorRecoveryEnd(const rocksdb::BackgroundErrorRecoveryInfo& info) override;
@@ -57,6 +66,8 @@ class StoreEvents final : public rocksdb::EventListener {
   std::atomic<bool> log_failed_ = false;  // A write to the log failed; RocksDB did not go on yet.
   std::atomic<bool> memtables_empty_ = true;
   std::atomic<bool> needs_resume_ = false;
+  std::atomic<bool> resuming_ = false;
+  std::atomic<uint64_t> flushes_ = 0;
   std::atomic<bool> failed_ = false;
 };
 
