@@ -162,7 +162,8 @@ class Trial:
     def _names_the_flip(self, finding: str) -> bool:
         """A table stays as it is: its damage may be where no answer looks, and is found there."""
         flip = self.outcome.flip
-        return flip.kind == "table" and "store.table" in finding and flip.path in finding
+        says_so = "store.table" in finding or "store.unreadable" in finding
+        return flip.kind == "table" and says_so and flip.path in finding
 
     def _verify(self) -> None:
         """The offline check may find the flip or not, but it must end by itself."""

@@ -80,6 +80,11 @@ class Case(NamedTuple):
     reading: bool = False
 
     @property
+    def changes(self) -> bool:
+        """It is a call that changes what is on disk."""
+        return self.call in WRITE_CALLS and not self.reading
+
+    @property
     def rule(self) -> str:
         """The rule of the shim."""
         return f"{self.call}@{self.n}={self.error}" + (":sticky" if self.sticky else "")
@@ -368,7 +373,11 @@ def sweep(folder: Path, binary: str, options: argparse.Namespace) -> dict[str, A
     """Runs the cases, two at a time; returns the summary."""
     filled = fill(folder, binary)
     everything = all_cases(filled, tuple(options.errors.split(",")))
-    cases = spread(everything, options.cases)
+    if options.others is None:
+        cases = spread(everything, options.cases)
+    else:
+        cases = spread([case for case in everything if case.changes], options.cases)
+        cases += spread([case for case in everything if not case.changes], options.others)
     print(f"{len(cases)} of {len(everything)} cases", flush=True)
     began = time.monotonic()
     outcomes: list[Outcome] = []
@@ -392,6 +401,7 @@ def sweep(folder: Path, binary: str, options: argparse.Namespace) -> dict[str, A
         "calls_of_a_start": {name: n for name, n in filled.start_calls.items() if n},
         "errno_cases": len(cases),
         "errno_cases_in_all": len(everything),
+        "errno_cases_of_changes": sum(case.changes for case in everything),
         "outcomes": dict(Counter(o.kind for o in outcomes).most_common()),
         "outcomes_of_reads": dict(Counter(o.kind for o in outcomes if o.case.reading)),
         "rocksdb_assertions": sum(assertions.values()),
@@ -424,6 +434,9 @@ def main() -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cases", type=int, default=800, help="at most so many (800)")
+    parser.add_argument(
+        "--others", type=int, help="so many, at most, of calls that change nothing; apart then"
+    )
     parser.add_argument("--errors", default=",".join(ERRORS), help="of calls that change the disk")
     parser.add_argument("--jobs", type=int, default=2, help="servers at one time (2)")
     parser.add_argument("--only", help="one case, such as pwrite@17=EIO:sticky")

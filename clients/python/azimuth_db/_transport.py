@@ -253,6 +253,9 @@ class Transport:
         """Returns the exception for a failed call; `timeout` if it is not the client's own."""
         code: grpc.StatusCode = error.code()
         message = error.details() or code.name
+        if code is grpc.StatusCode.CANCELLED and not self._closed:
+            # Nobody here does that: the server stopped before it took the call, or in its midst.
+            code = grpc.StatusCode.UNAVAILABLE
         if code is grpc.StatusCode.UNAVAILABLE:
             message = f"no answer from an Azimuth server at {self.address}: {message}"
         elif message == "Deadline Exceeded":  # What gRPC says; the server says more.

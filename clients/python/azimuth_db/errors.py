@@ -101,7 +101,7 @@ class DeadlineExceeded(AzimuthError, TimeoutError):
 
 
 class Cancelled(AzimuthError):
-    """The call was cancelled."""
+    """The client was closed while the call ran."""
 
 
 class Unimplemented(AzimuthError, NotImplementedError):

@@ -432,7 +432,6 @@ class TestErrors:
             ("UNIMPLEMENTED", errors.Unimplemented, NotImplementedError),
             ("FAILED_PRECONDITION", errors.FailedPrecondition, errors.AzimuthError),
             ("ABORTED", errors.Aborted, errors.AzimuthError),
-            ("CANCELLED", errors.Cancelled, errors.AzimuthError),
             ("DATA_LOSS", errors.DataLoss, errors.AzimuthError),
             ("INTERNAL", errors.Internal, errors.AzimuthError),
             ("UNAUTHENTICATED", errors.Unauthenticated, errors.AzimuthError),
@@ -457,6 +456,14 @@ class TestErrors:
         assert caught.value.details["method"] == "Insert"
         assert caught.value.details["hint"] == "look here"
         assert "what was wrong" in str(caught.value)
+
+    def test_a_call_that_a_stopping_server_cancels_is_unavailable(
+        self, items: Collection, server: FakeServer
+    ) -> None:
+        server.failures = [(grpc.StatusCode.CANCELLED, "what was wrong")] * 4
+        with pytest.raises(azimuth_db.Unavailable, match="what was wrong") as caught:
+            items.insert([1])
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
     def test_message_is_the_servers_text(self, items: Collection, server: FakeServer) -> None:
         server.failures = [(grpc.StatusCode.NOT_FOUND, "collection 'items' does not exist")]

@@ -68,7 +68,7 @@ int OpenAs(int directory, const char* path, int flags, const Open& open_really) 
   if (Fails(Visit(changes ? Call::kCreate : Call::kOpen, below))) return -1;
   if (!changes || !azimuth_shim::Forgets()) {
     const int fd = open_really();
-    azimuth_shim::FdOpened(fd, below);
+    azimuth_shim::FdOpened(fd, below, changes);
     return fd;
   }
   const JournalLock lock;
@@ -76,7 +76,7 @@ int OpenAs(int directory, const char* path, int flags, const Open& open_really) 
   if (existed && (flags & O_TRUNC) != 0) azimuth_shim::NoteTruncatePath(below);
   const int fd = open_really();
   const int error = errno;
-  azimuth_shim::FdOpened(fd, below);
+  azimuth_shim::FdOpened(fd, below, changes);
   if (fd >= 0 && !existed) azimuth_shim::NoteCreated(fd, below);
   errno = error;
   return fd;
@@ -297,7 +297,8 @@ EXPORT int close(int fd) {
   REAL(close);
   const char* path = azimuth_shim::FdPath(fd);
   if (path == nullptr) return real(fd);
-  const Verdict verdict = Visit(Call::kClose, path);
+  // That of a file that was only read says nothing about its bytes.
+  const Verdict verdict = azimuth_shim::FdChanges(fd) ? Visit(Call::kClose, path) : Verdict{};
   azimuth_shim::FdClosed(fd);
   const int result = real(fd);
   return Fails(verdict) ? -1 : result;

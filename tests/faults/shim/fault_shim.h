@@ -92,7 +92,9 @@ inline constexpr size_t kPathBytes = 512;
 bool PathBelow(int directory, const char* path, char (&out)[kPathBytes]);
 // The full path of one below.
 void FullPath(const char* below, char (&out)[kPathBytes]);
-void FdOpened(int fd, const char* below);
+// `changes`: it was opened to be written.
+void FdOpened(int fd, const char* below, bool changes);
+bool FdChanges(int fd);
 void FdClosed(int fd);
 // Null if it does not count.
 const char* FdPath(int fd);

@@ -17,6 +17,7 @@ constexpr int kFdsMax = 4096;
 
 struct Fd {
   std::atomic<bool> counts{false};
+  bool changes = false;
   char path[kPathBytes];
 };
 
@@ -96,14 +97,19 @@ void FullPath(const char* below, char (&out)[kPathBytes]) {
   }
 }
 
-void FdOpened(int fd, const char* below) {
+void FdOpened(int fd, const char* below, bool changes) {
   if (fd < 0 || fd >= kFdsMax) return;
   strcpy(g_fds[fd].path, below);
+  g_fds[fd].changes = changes;
   g_fds[fd].counts.store(true, std::memory_order_release);
 }
 
 void FdClosed(int fd) {
   if (fd >= 0 && fd < kFdsMax) g_fds[fd].counts.store(false, std::memory_order_release);
+}
+
+bool FdChanges(int fd) {
+  return FdPath(fd) != nullptr && g_fds[fd].changes;
 }
 
 const char* FdPath(int fd) {
