@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
+import time
 
 import pytest
 from azimuth_db import AzimuthError, Client, NotFound, Unavailable
@@ -13,6 +15,8 @@ from fault_server import FaultServer, wait_for
 from harness import failpoint_names
 from server_process import TINY_SEGMENTS
 
+# Far more than it takes: builds have low priority on a busy machine.
+KILLED_S = 120.0
 SEGMENT_STEPS = [name for name in failpoint_names() if name.startswith("segment.")]
 RECOVERY_STEPS = [name for name in failpoint_names() if name.startswith("recover.")]
 
@@ -46,9 +50,12 @@ def assert_killed(server: FaultServer) -> None:
 
 def write_until_killed(server: FaultServer, items: Items, step: int) -> None:
     """Writes batches of so many rows, and deletes some of them, until the server is gone."""
+    deadline = time.monotonic() + KILLED_S
     with Client(server.address, retries=0) as db:
         try:
-            for written in range(0, 60000, step):
+            for written in itertools.count(0, step):
+                if time.monotonic() > deadline:
+                    break
                 start = written % 15000
                 items.upsert(db, range(start, start + step))
                 items.delete(db, range(start, start + 5))
