@@ -402,7 +402,9 @@ absl::Status Repair(Core& core, const std::shared_ptr<Collection>& collection,
   if (status.ok()) status = loader.Close(/*keep_growing=*/false);
   if (!status.ok()) {
     RemoveFiles(core, files);
-    return absl::Status(status.code(),
+    // A disk that does not give back what was just written is no better than the bad file.
+    const absl::StatusCode code = absl::IsInternal(status) ? why.code() : status.code();
+    return absl::Status(code,
                         absl::StrCat("it is bad and its rows cannot be read and written again: ",
                                      why.message(), "; ", status.message()));
   }
