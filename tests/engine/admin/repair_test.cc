@@ -45,7 +45,7 @@ class RepairFiles : public testing::VerifyTest {
       }));
       for (const FieldId field : {FieldId{3}, FieldId{4}}) {
         const auto append = [&](RowId row, std::span<const float> vector) {
-            absl::StrAppend(&bytes, Raw(row), " ");
+          absl::StrAppend(&bytes, Raw(row), " ");
           bytes.append(reinterpret_cast<const char*>(vector.data()), vector.size_bytes());
           return absl::OkStatus();
         };
