@@ -118,14 +118,6 @@ absl::Status NameInCatalog(Core& core, const storage::SegmentEntry& entry) {
   return core.store->Commit(batch, /*sync=*/true);
 }
 
-uint64_t RowsInMemory(const SegmentSet& set) {
-  uint64_t rows = 0;
-  for (const auto& segment : set.segments) {
-    if (segment->state() != SegmentState::kSealed) rows += segment->size();
-  }
-  return rows;
-}
-
 // `ids_end`: past all ids of rows that segments and retirements name.
 absl::Status RecoverCounters(Core& core, Collection& collection, RowId ids_end) {
   absl::StatusOr<storage::RowStoreCounters> counters =
@@ -166,7 +158,7 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
       return NameInCatalog(core, entry);
     };
     RowLoader loader(core, collection, {covered_to, end}, RowLoader::Form::kMemoryFirst,
-                     RowsInMemory(set), on_file, no_cancel);
+                     RowsInMemory(set.segments), on_file, no_cancel);
     AZ_RETURN_IF_ERROR(loader.Load());
     AZ_RETURN_IF_ERROR(loader.Close(/*keep_growing=*/is_last));
     collection.damaged_rows += loader.damaged();
@@ -190,7 +182,7 @@ absl::Status RecoverCollection(Core& core, Collection& collection,
     collection.next_sweep_us =
         std::min(collection.next_sweep_us.load(), segment->earliest_expiry());
   }
-  collection.unindexed_rows = RowsInMemory(set);
+  collection.unindexed_rows = RowsInMemory(set.segments);
   if (retired_read.ok() && core.durability->CheckWritable().ok()) {
     AZ_RETURN_IF_ERROR(RemoveStrayRetirements(core, collection, set, retired));
   }

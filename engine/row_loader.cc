@@ -9,7 +9,6 @@
 #include "absl/container/flat_hash_map.h"
 
 #include <algorithm>
-#include <variant>
 
 namespace azimuth::engine {
 namespace {
@@ -26,25 +25,6 @@ constexpr uint64_t kFileRowsMax = uint64_t{1} << 20;
 uint64_t PieceBytes(const MemoryBudget& memory) {
   constexpr uint64_t kShare = 64;
   return std::clamp(memory.total() / kShare, uint64_t{4} << 20, uint64_t{64} << 20);
-}
-
-uint64_t BytesOf(const Value& value) {
-  uint64_t bytes = sizeof(Value);
-  if (const auto* text = std::get_if<std::string>(&value.data)) bytes += text->size();
-  if (const auto* list = std::get_if<ValueList>(&value.data)) {
-    for (const Value& element : *list) bytes += BytesOf(element);
-  }
-  if (const auto* map = std::get_if<ValueMap>(&value.data)) {
-    for (const auto& entry : *map) bytes += entry.first.size() + BytesOf(entry.second);
-  }
-  return bytes;
-}
-
-uint64_t BytesOf(const storage::StoredRow& row) {
-  uint64_t bytes = sizeof(row);
-  for (const auto& field : row.fields) bytes += BytesOf(field.second);
-  for (const auto& entry : row.dynamic) bytes += entry.first.size() + BytesOf(entry.second);
-  return bytes;
 }
 
 size_t BatchRows(const Schema& schema) {
@@ -71,7 +51,7 @@ absl::Status RowLoader::Load() {
   absl::Status status = core_.store->ScanRows(
       collection_.row_store, range_, [&](RowId row, storage::StoredRow&& value) {
         AZ_FAILPOINT(kRecoverMidRows);
-        batch_bytes_ += BytesOf(value);
+        batch_bytes_ += sizeof(value) + RowHeapBytes(value);
         batch_.emplace_back(row, std::move(value));
         const bool more = batch_.size() < batch_rows_ && batch_bytes_ < kBatchRowBytes;
         return more ? absl::OkStatus() : AppendBatch();

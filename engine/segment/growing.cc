@@ -64,6 +64,18 @@ uint64_t HeapBytes(const ValueMap& map) {
   return bytes;
 }
 
+// Of key and declared fields.
+template <typename Row>
+uint64_t HeapBytesOf(const Row& row) {
+  uint64_t bytes = 0;
+  if (const auto* text = std::get_if<std::string>(&row.key)) bytes += HeapBytes(*text);
+  if (row.fields.capacity() > 0) {
+    bytes += kAllocationBytes + row.fields.capacity() * sizeof(row.fields.front());
+  }
+  for (const auto& [id, value] : row.fields) bytes += HeapBytes(value);
+  return bytes;
+}
+
 template <typename Row>
 index::ScalarView ReadField(const Row& row, const FilterField& field) {
   switch (field.source) {
@@ -110,13 +122,12 @@ void GrowingSegment::CountBytes(uint64_t bytes) {
   if (budget_ != nullptr) budget_->Add(MemoryPart::kGrowing, static_cast<int64_t>(bytes));
 }
 
+uint64_t RowHeapBytes(const storage::StoredRow& row) {
+  return HeapBytesOf(row) + HeapBytes(row.dynamic);
+}
+
 uint64_t GrowingSegment::HeapBytes(const Row& row) {
-  uint64_t bytes = 0;
-  if (const auto* text = std::get_if<std::string>(&row.key)) bytes += engine::HeapBytes(*text);
-  if (row.fields.capacity() > 0) {
-    bytes += kAllocationBytes + row.fields.capacity() * sizeof(row.fields.front());
-  }
-  for (const auto& [id, value] : row.fields) bytes += engine::HeapBytes(value);
+  uint64_t bytes = HeapBytesOf(row);
   if (row.dynamic != nullptr) {
     bytes += kAllocationBytes + sizeof(ValueMap) + engine::HeapBytes(*row.dynamic);
   }

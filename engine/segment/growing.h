@@ -21,6 +21,9 @@
 
 namespace azimuth::engine {
 
+// About what a row takes beside itself: the memory of its key, fields and dynamic fields.
+uint64_t RowHeapBytes(const storage::StoredRow& row);
+
 class GrowingSegment final : public Segment {
  public:
   // `schema` must outlive the segment. Its rows start at id `first` or later. `budget` (may be

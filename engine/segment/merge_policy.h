@@ -6,7 +6,9 @@
 // logarithmic number of segments, while each row is built about log2(rows / growing_rows_max) times
 // at most. A sealed segment whose rows are retired beyond a share is built anew alone. A collection
 // at rest is merged further, so that it ends with one or a few segments, and one that is being
-// optimized as far as segment_rows_max allows. Thread safety: pure function.
+// optimized as far as segment_rows_max allows.
+//
+// Thread safety: pure function.
 #pragma once
 
 #include "engine/database.h"

@@ -157,14 +157,6 @@ void ReplaceCommit::ForgetDropped() {
   forgotten.push_back(std::move(rows));
 }
 
-uint64_t ReplaceCommit::UnindexedRows(const std::vector<std::shared_ptr<Segment>>& segments) const {
-  uint64_t rows = 0;
-  for (const auto& segment : segments) {
-    if (segment->state() != SegmentState::kSealed) rows += segment->size();
-  }
-  return rows;
-}
-
 void ReplaceCommit::Apply(Seq) {
   const auto& old = collection_->segments().segments;
   const auto first = std::find(old.begin(), old.end(), inputs_.front());
@@ -177,7 +169,7 @@ void ReplaceCommit::Apply(Seq) {
                        old.end());
   collection_->SetSegments(std::move(next), core_.views);
   ForgetDropped();
-  collection_->unindexed_rows.fetch_add(UnindexedRows(replacements_) - UnindexedRows(inputs_),
+  collection_->unindexed_rows.fetch_add(RowsInMemory(replacements_) - RowsInMemory(inputs_),
                                         std::memory_order_relaxed);
   core_.backpressure.Relieve();
   for (const auto& input : inputs_) {

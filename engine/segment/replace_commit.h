@@ -41,7 +41,6 @@ class ReplaceCommit final : public Commit {
   // Sets retirements of the inputs that are not in marked_ in the replacements.
   void MarkNewlyRetired();
   void ForgetDropped();
-  uint64_t UnindexedRows(const std::vector<std::shared_ptr<Segment>>& segments) const;
 
   Core& core_;
   const std::shared_ptr<Collection> collection_;

@@ -83,6 +83,14 @@ std::optional<uint32_t> Segment::Find(RowId row) const {
   return position;
 }
 
+uint64_t RowsInMemory(std::span<const std::shared_ptr<Segment>> segments) {
+  uint64_t rows = 0;
+  for (const auto& segment : segments) {
+    if (segment->state() != SegmentState::kSealed) rows += segment->size();
+  }
+  return rows;
+}
+
 Segment* SegmentSet::Find(RowId row) const {
   const auto it =
       std::upper_bound(segments.begin(), segments.end(), row,

@@ -165,6 +165,9 @@ class Segment : public index::TieOrder {
   std::atomic<uint32_t> retired_count_{0};
 };
 
+// The rows of those that have no file.
+uint64_t RowsInMemory(std::span<const std::shared_ptr<Segment>> segments);
+
 // An immutable list of segments, ascending by row range, without overlaps. Ranges that no segment
 // covers have no rows that any reader can see. The last may be the growing one.
 struct SegmentSet {

@@ -41,6 +41,14 @@ def fill(server: FaultServer, rows: int = 1000, dimension: int = 8) -> Items:
     return items
 
 
+def outlives_a_kill(server: FaultServer, items: Items) -> None:
+    """Kills and starts it, asks everything, and has the directory verified."""
+    server.restart(hard=True)
+    with server.client() as db:
+        items.check(db)
+    server.assert_sound()
+
+
 def wait_taken(db: Client, items: Items, write: Callable[[], object]) -> None:
     """Waits until a write is taken, without a restart."""
 
@@ -94,10 +102,7 @@ def test_a_disk_below_its_floor_refuses_writes_but_deletes_and_heals_by_itself(
         disk.give_back()
         writes_again(db, items)
         items.check(db)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -120,10 +125,7 @@ def test_a_disk_that_somebody_else_fills_refuses_writes_and_heals_by_itself(
             wait_for("the load runs", lambda: load.acknowledged > 30)
         assert not load.errors
         items.check(db)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -169,10 +171,7 @@ def test_a_server_with_a_ballast_starts_on_a_disk_without_any_room(disk: Disk, m
         items.check(db)
         disk.give_back()
         writes_again(db, items)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -193,10 +192,7 @@ def test_no_space_for_tables_refuses_writes_and_ends_nothing(make: Make) -> None
         writes_again(db, items)
         items.insert(db, range(20000, 21000))
         items.check(db)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -216,10 +212,7 @@ def test_full_disks_one_after_the_other_do_not_leave_writes_without_flushes(make
         for start in range(key, key + 10000, 200):
             items.insert(db, range(start, start + 200))
         items.check(db)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -241,10 +234,7 @@ def test_no_space_for_anything_refuses_writes_until_there_is(make: Make) -> None
         writes_again(db, items)
         items.upsert(db, range(900, 1100))
         items.check(db)
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 @pytest.mark.fault(28)
@@ -382,10 +372,7 @@ def test_tables_that_cannot_be_read_are_data_loss_while_they_cannot(make: Make) 
         shim.clear()
         items.check(db)
         assert server.exit_code() is None
-    server.restart(hard=True)
-    with server.client() as db:
-        items.check(db)
-    server.assert_sound()
+    outlives_a_kill(server, items)
 
 
 FAILURES = [
