@@ -26,6 +26,11 @@ void* Allocate(size_t size) {
   return memory;
 }
 
+// Never inlined: gcc would see that free() is given what operator new returned, and warn.
+[[gnu::noinline]] void Release(void* memory) {
+  std::free(memory);
+}
+
 }  // namespace
 
 void* operator new(size_t size) {
@@ -35,16 +40,16 @@ void* operator new[](size_t size) {
   return Allocate(size);
 }
 void operator delete(void* memory) noexcept {
-  std::free(memory);
+  Release(memory);
 }
 void operator delete[](void* memory) noexcept {
-  std::free(memory);
+  Release(memory);
 }
 void operator delete(void* memory, size_t) noexcept {
-  std::free(memory);
+  Release(memory);
 }
 void operator delete[](void* memory, size_t) noexcept {
-  std::free(memory);
+  Release(memory);
 }
 
 namespace azimuth::engine {
