@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-# targets: azimuthd azimuth_group_commit_bench
-"""What writes and merges cost: `./dev bench storage`; the figures go to bench/results/storage.json.
+# targets: azimuthd azimuth_group_commit_bench azimuth_load azimuth_hnswlib_load_bench
+"""What storage costs and saves: `./dev bench storage`; figures go to bench/results/storage.json.
 
 - group_commit: how much more small synced writes 32 writers get than one.
 - recall: what is left of recall@10 after generations of replaced records and merges, against a
   collection that is freshly loaded with the same records.
+- restart: how long a killed server of a million rows takes to its first right answer.
+- under_ingest: what searches take while rows come in.
+- snapshot: what a snapshot costs writers, and a restore beside a load.
 
-Both write to a folder on a real disk: AZIMUTH_BENCH_DIR, or else the build folder.
+All write to a folder on a real disk: AZIMUTH_BENCH_DIR, or else the build folder.
 """
 
 from __future__ import annotations
@@ -31,11 +34,15 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "bench/lib"), str(ROOT / "tests/integration")]
 
 from datasets import DataSet, recall  # noqa: E402
+from loaded import Bench, Loaded, load, say  # noqa: E402
+from restart import restart  # noqa: E402
 from results import Results  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
+from snapshot import snapshot  # noqa: E402
+from under_ingest import under_ingest  # noqa: E402
 
 COMMAND = "./dev bench storage"
-PARTS = ("group_commit", "recall")
+PARTS = ("group_commit", "recall", "restart", "under_ingest", "snapshot")
 WRITERS = (1, 8, 32)
 SEED = 20
 LIMIT = 10
@@ -44,11 +51,6 @@ REPLACED_SHARE = 0.02
 TIMEOUT_S = 3600.0
 
 Array = npt.NDArray[Any]
-
-
-def say(text: str) -> None:
-    """Prints a line at once."""
-    print(f"  {text}", flush=True)
 
 
 # Group commit.
@@ -219,16 +221,68 @@ def recall_over_generations(
     say(f"recall: {loss:+.4f} lost over {generations} generations")
 
 
+# Parts that start from a loaded collection.
+
+
+def run_loaded_parts(results: Results, bench: Bench, parts: Sequence[str]) -> None:
+    """Runs restart, snapshot and under_ingest, as far as they are among `parts`."""
+    repetitions = 1 if bench.quick else 3
+    large: Loaded | None = None
+    if "restart" in parts or "snapshot" in parts:
+        large = load(bench, 40_000 if bench.quick else 1_000_000)
+    if "restart" in parts and large is not None:
+        command = f"{COMMAND} --part restart"
+        more = 9_000 if bench.quick else 50_000
+        restart(results, bench, large, command, more, repetitions)
+        results.save()
+    if "snapshot" in parts and large is not None:
+        snapshot(results, bench, large, f"{COMMAND} --part snapshot", repetitions)
+        results.save()
+    if "under_ingest" in parts:
+        under_ingest(
+            results,
+            bench,
+            load(bench, 20_000 if bench.quick else 200_000),
+            f"{COMMAND} --part under_ingest",
+            seconds=3.0 if bench.quick else 30.0,
+            repetitions=repetitions,
+            docs=bench.folder if bench.quick else ROOT / "docs",
+        )
+        results.save()
+
+
+def read_parts(text: str) -> list[str]:
+    """Returns the parts of a list with commas. argparse says what is wrong with it."""
+    parts = text.split(",")
+    for part in parts:
+        if part not in PARTS:
+            allowed = ", ".join(PARTS)
+            raise argparse.ArgumentTypeError(f"there is no part {part!r}; there are {allowed}")
+    return parts
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the parts and writes the figures after each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=PARTS, action="append", help="only this part")
-    parser.add_argument("--rows", type=int, default=50_000, help="records (default: 50000)")
-    parser.add_argument("--generations", type=int, default=50, help="how many (default: 50)")
+    parser.add_argument(
+        "--part", type=read_parts, action="extend", help=f"only these, of {','.join(PARTS)}"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=50_000, help="records of the part recall (default: 50000)"
+    )
+    parser.add_argument(
+        "--generations", type=int, default=50, help="of the part recall (default: 50)"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="2 generations of 3000 records, one repetition; keeps no figures unless --out",
+        help="small numbers, one repetition; keeps no figures unless --out",
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep loaded data and indexes there, and take those of the same revision from there",
     )
     parser.add_argument("--build", type=Path, default=ROOT / "build/release", help="build folder")
     parser.add_argument("--out", type=Path, help="default: bench/results/storage.json")
@@ -251,6 +305,9 @@ def main(arguments: Sequence[str]) -> int:
                 results, options.build, folder, options.rows, options.generations
             )
             results.save()
+        kept = options.keep or folder
+        kept.mkdir(parents=True, exist_ok=True)
+        run_loaded_parts(results, Bench(options.build, folder, kept, options.quick), parts)
         print(results.path.read_text(encoding="utf-8"), end="")
     return 0
 
