@@ -106,6 +106,12 @@ def copy_server(source: Path, folder: Path) -> None:
     subprocess.run(["cp", "-a", str(source / "data"), str(folder / "data")], check=True)
 
 
+def unsealed_rows(collection: Collection) -> int:
+    """Returns how many rows are in no segment file."""
+    segments = collection.stats().segments
+    return sum(segment.rows for segment in segments if segment.state != "sealed")
+
+
 def write_rows(collection: Collection, base: Array, first_key: int) -> None:
     """Inserts rows in batches, keys from `first_key` on."""
     for start in range(0, len(base), BATCH_ROWS):

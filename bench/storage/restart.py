@@ -19,7 +19,7 @@ import page_cache
 from azimuth_db import AzimuthError, Client, Collection
 from datasets import recall
 from generated import Array, exact
-from load import Load, percentile, settled_after, windows
+from load import Load, brief, percentile, settled_after, windows
 from loaded import (
     COLLECTION,
     FIELD,
@@ -30,6 +30,7 @@ from loaded import (
     copy_server,
     running,
     say,
+    unsealed_rows,
     write_rows,
 )
 from results import Results
@@ -103,7 +104,7 @@ def make_killed(bench: Bench, base: Loaded, more: int) -> tuple[Killed, Path]:
         collection = client.collection(COLLECTION)
         collection.stats()
         write_rows(collection, added, base.rows)
-        unsealed = collection.stats().unindexed_rows
+        unsealed = unsealed_rows(collection)
         server.kill()
     say(f"killed with {unsealed} of {more} rows unsealed")
     if unsealed < more // 2:
@@ -147,7 +148,7 @@ def start_and_wait(server: ServerProcess, killed: Killed) -> Start:
         answered = time.monotonic() - launched
         found = killed.recall_of_all(collection)
         all_answered = time.monotonic() - launched
-        unsealed = collection.stats().unindexed_rows
+        unsealed = unsealed_rows(collection)
     if found < killed.recall:
         raise RuntimeError(f"after a right answer recall is {found}, expected {killed.recall}")
     return Start(launched, listens, answered, all_answered, found, unsealed)
@@ -163,20 +164,16 @@ def _right(killed: Killed, collection: Collection) -> bool:
 def measure_steady(
     bench: Bench, server: ServerProcess, start: Start, queries: Path, seconds: float
 ) -> dict[str, Any]:
-    """Searches one at a time; returns when p99 was as it is in the end, and what it was."""
-    samples_path = bench.folder / "steady.samples"
+    """Searches one at a time; returns when p99 was as it is in the end, and what it was.
+
+    The end are the last seconds of the time; `at_rest` is what comes after an Optimize, for it may
+    be that merges are not done by then.
+    """
     address = (server.folder / "port").read_text().strip()
-    load = Load(
-        bench.build,
-        address=address,
-        collection=COLLECTION,
-        field=FIELD,
-        vectors=queries,
-        closed_loop=1,
-        seconds=seconds,
-        samples=samples_path,
-    )
-    indexed_s = _seconds_until_indexed(address, start.launched, seconds)
+    options: dict[str, Any] = {"address": address, "collection": COLLECTION, "field": FIELD}
+    options |= {"vectors": queries, "closed_loop": 1}
+    load = Load(bench.build, **options, seconds=seconds, samples=bench.folder / "steady.samples")
+    changes = _watch(address, start.launched, seconds)
     report = load.wait()
     samples = load.samples()
     begin = float(samples[0, 0])
@@ -190,20 +187,38 @@ def measure_steady(
         "final_p99_ms": round(final, 3),
         "final_p50_ms": round(percentile(last[:, 2], 0.5), 3),
         "p99_ms_by_second": [round(value, 2) for value in p99],
-        "all_indexed_s": None if indexed_s is None else round(indexed_s, 1),
+        "segments_and_unsealed_rows": changes,
         "errors": report["errors"],
+        "left_for_optimize": _optimize(address),
+        "at_rest": brief(Load(bench.build, **options, seconds=STEADY_LAST_S).wait()),
     }
 
 
-def _seconds_until_indexed(address: str, launched: float, seconds: float) -> float | None:
+def _watch(address: str, launched: float, seconds: float) -> list[dict[str, float]]:
+    """Returns when after exec there were how many unsealed rows and segments, at each change."""
     end = time.monotonic() + seconds
+    changes: list[dict[str, float]] = []
     with Client(address, timeout=TIMEOUT_S) as client:
         collection = client.collection(COLLECTION)
         while time.monotonic() < end:
-            if collection.stats().unindexed_rows == 0:
-                return time.monotonic() - launched
+            segments = len(collection.stats().segments)
+            seen = {"unsealed": unsealed_rows(collection), "segments": segments}
+            if not changes or {**changes[-1], **seen} != changes[-1]:
+                changes.append({"after_s": round(time.monotonic() - launched, 1), **seen})
             time.sleep(0.5)
-    return None
+    return changes
+
+
+def _optimize(address: str) -> dict[str, float]:
+    """Returns the seconds of what was left to do, and the segments before and after."""
+    with Client(address, timeout=TIMEOUT_S) as client:
+        collection = client.collection(COLLECTION)
+        before = len(collection.stats().segments)
+        start = time.monotonic()
+        collection.optimize(timeout=TIMEOUT_S)
+        seconds = round(time.monotonic() - start, 2)
+        after = len(collection.stats().segments)
+    return {"seconds": seconds, "segments_before": before, "segments_after": after}
 
 
 class Peer:
@@ -245,7 +260,7 @@ def restart(
     results: Results, bench: Bench, base: Loaded, command: str, more: int, repetitions: int
 ) -> None:
     """Measures the three figures storage.restart_*."""
-    steady_s = 8 if bench.quick else 60
+    steady_s = 8 if bench.quick else 120
     killed, rows_path = make_killed(bench, base, more)
     queries = bench.folder / "queries.npy"
     np.save(queries, killed.queries)
