@@ -210,7 +210,7 @@ def plot(points: dict[float, dict[str, Any]], path: Path) -> None:
         axes.plot([100 * share for share in shares], values, marker="o", label=label)
     axes.axhline(3 * rest["p99_ms"], color="grey", linestyle=":", label="3 x p99 at rest")
     axes.set_yscale("log")
-    axes.set_xlabel("rows written, % of the rate at which they can be indexed")
+    axes.set_xlabel("rows offered, % of the rate at which they can be indexed")
     axes.set_ylabel("latency of a search, ms")
     axes.set_title(f"Searches at {SEARCH_SHARE:.0%} of capacity while rows come in")
     axes.grid(True, which="both", alpha=0.3)
