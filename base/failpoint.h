@@ -21,6 +21,9 @@
   X(kLogBeforeSync, "log.before_sync")                     \
   X(kLogAfterRotate, "log.after_rotate")                   \
   X(kCommitAfterLog, "commit.after_log")                   \
+  X(kTablesBeforeTakeIn, "tables.before_take_in")          \
+  X(kTablesAfterTakeIn, "tables.after_take_in")            \
+  X(kIngestBeforeAck, "ingest.before_ack")                 \
   X(kCommitBeforePublish, "commit.before_publish")         \
   X(kCommitAfterApply, "commit.after_apply")               \
   X(kWatermarkBeforeSync, "watermark.before_sync")         \

@@ -10,6 +10,7 @@
 #include "engine/database.h"
 #include "engine/disk_guard.h"
 #include "engine/durability.h"
+#include "engine/limits.h"
 #include "engine/memory_budget.h"
 #include "engine/scratch_pool.h"
 #include "engine/scrubber.h"
@@ -44,7 +45,7 @@ struct Core {
         store(std::move(open_store)),
         memory(options.memory_bytes > 0 ? options.memory_bytes : MemoryBudget::DefaultTotal()),
         views(applied, store->TakeSnapshot()),
-        queue(*store, views, *durability, *options.clock, applied),
+        queue(*store, views, *durability, *options.clock, applied, options.bulk_commit_bytes),
         // Workers that a caller makes do not run while a write waits.
         backpressure(
             memory,
@@ -70,7 +71,8 @@ struct Core {
   std::unique_ptr<Workers> workers;  // Set before the first request; stopped before all else.
   // Touched by the commit leader only (and by recovery).
   storage::NextIds next_ids;
-  RequestMemory requests;
+  RequestMemory requests{kRequestMemoryMicros, kRequestsMax};
+  RequestMemory loads{kLoadMemoryMicros, kLoadsMax};
   // Segment ids are taken by builds at any time, and written with the publishing commit.
   std::atomic<uint64_t> next_segment{1};
   std::atomic<bool> closing{false};

@@ -16,6 +16,7 @@
 #include "engine/worker_pool.h"
 #include "engine/write/ddl_commit.h"
 #include "engine/write/delete_commit.h"
+#include "engine/write/ingest.h"
 #include "engine/write/put_commit.h"
 #include "engine/write/validate.h"
 
@@ -287,6 +288,22 @@ absl::StatusOr<WriteResult> Database::Put(std::string_view collection,
   PutCommit commit(core, target, std::move(checked), insert ? PutMode::kInsert : PutMode::kUpsert,
                    options, now);
   return rep_->RunAdmitted(commit, *target, cancel, [] { return absl::OkStatus(); });
+}
+
+absl::StatusOr<IngestState> Database::OpenIngest(const IngestSpec& spec,
+                                                 const CancelToken& cancel) {
+  return engine::OpenIngest(*rep_->core, spec, cancel);
+}
+
+std::vector<absl::StatusOr<WriteResult>> Database::Ingest(const IngestSpec& spec,
+                                                          std::vector<IngestBatch> batches,
+                                                          const CancelToken& cancel) {
+  return engine::Ingest(*rep_->core, spec, std::move(batches), cancel);
+}
+
+absl::StatusOr<double> Database::WritePressure(std::string_view collection) const {
+  AZ_ASSIGN_OR_RETURN(const auto target, rep_->core->FindCollection(collection));
+  return rep_->core->backpressure.PressureOf(target->unindexed_rows.load());
 }
 
 absl::StatusOr<WriteResult> Database::Update(std::string_view collection,

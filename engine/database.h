@@ -63,6 +63,10 @@ struct DatabaseOptions {
   // and refused past the second.
   uint64_t unindexed_rows_slow = uint64_t{1} << 20;
   uint64_t unindexed_rows_max = uint64_t{4} << 20;
+  // A group of commits with at least so many bytes of vectors writes them to table files of their
+  // own (storage/row_tables.h): below it the syncs of more files cost more than the log and the
+  // memtables do.
+  uint64_t bulk_commit_bytes = uint64_t{2} << 20;
   // Less free disk than the floor: writes but deletes are refused. 0: the smaller of 5 % of the
   // disk and 1 GiB. The ballast is given up when the disk is full (0: none).
   uint64_t disk_floor_bytes = 0;
@@ -151,6 +155,10 @@ struct WriteOptions {
   std::string request_digest = {};
   // Every record of the batch must be at this version now (zero: must not exist), else Aborted.
   std::optional<Seq> if_version = {};
+  // The batch is number `load_batch` of the bulk load of this name, and is applied once, after
+  // those before it (engine/write/ingest.h). Empty: of none.
+  std::string load = {};
+  uint64_t load_batch = 0;
   // May be acknowledged before it is synced, which then happens within a second: it survives the
   // death of the process, but not that of the machine (WriteResult::synced says what it was).
   bool relaxed = false;
@@ -163,6 +171,26 @@ struct ReadOptions {
 };
 
 enum class MissingKeys { kRefuse, kSkip };
+
+// A bulk load: batches of records in order, each of them atomic, that can be resumed.
+struct IngestSpec {
+  std::string collection;
+  bool insert = false;  // Else upsert.
+  std::string load;     // Its name, 1 to kLoadNameBytesMax bytes.
+  bool relaxed = false;
+};
+struct IngestBatch {
+  uint64_t number = 0;
+  std::vector<RecordInput> records = {};
+  bool skip = false;  // Without records: the number is passed over.
+};
+// How far a load has come. Zeros for a new one.
+struct IngestState {
+  uint64_t last_batch = 0;
+  uint64_t inserted = 0;
+  uint64_t replaced = 0;
+  Seq as_of{};  // Of the last batch.
+};
 
 // What the server says of itself.
 struct MemoryInfo {
@@ -276,6 +304,19 @@ class Database final {
   // Of a key that comes twice the last record wins.
   absl::StatusOr<WriteResult> Upsert(std::string_view collection, std::vector<RecordInput> records,
                                      const CancelToken& cancel, const WriteOptions& options = {});
+  // Opens a bulk load, or goes on with one: it is remembered for kLoadMemoryMicros after its last
+  // batch.
+  absl::StatusOr<IngestState> OpenIngest(const IngestSpec& spec, const CancelToken& cancel);
+  // Applies the next batches of a load, in order, together where they fit into one commit; an entry
+  // for each. A batch that was applied before is `repeated`, with the state's as_of and no counts.
+  // After the first one that fails none is applied, and FailedPrecondition says so: the load goes
+  // on with the number that failed. InvalidArgument, NotFound, AlreadyExists, ResourceExhausted as
+  // Insert and Upsert.
+  std::vector<absl::StatusOr<WriteResult>> Ingest(const IngestSpec& spec,
+                                                  std::vector<IngestBatch> batches,
+                                                  const CancelToken& cancel);
+  // How hard writers to a collection are held back now: 0, not at all, to 1, refused. NotFound.
+  absl::StatusOr<double> WritePressure(std::string_view collection) const;
   // Changes the fields and vectors that are given and keeps all others, and the expiry unless it is
   // given. NotFound names the first key without a record (unless they are skipped),
   // InvalidArgument a key that comes twice.

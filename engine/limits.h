@@ -33,6 +33,10 @@ inline constexpr size_t kRequestIdBytesMax = 128;
 // How long a request_id is remembered, and how many of them at most: the oldest go first.
 inline constexpr int64_t kRequestMemoryMicros = int64_t{600} * 1000 * 1000;
 inline constexpr size_t kRequestsMax = 100000;
+// The same of bulk loads.
+inline constexpr size_t kLoadNameBytesMax = 100;
+inline constexpr int64_t kLoadMemoryMicros = int64_t{24} * 3600 * 1000 * 1000;
+inline constexpr size_t kLoadsMax = 10000;
 inline constexpr int64_t kMinSeqWaitMs = 10000;  // Of a read without a deadline.
 inline constexpr int kMinSeqWaitersMax = 64;     // Reads that wait at one time.
 // What an update may read and write again, whole records with their vectors.

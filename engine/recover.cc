@@ -222,7 +222,10 @@ absl::Status RecoverRequests(Core& core) {
   AZ_RETURN_IF_ERROR(requests.status());
   std::sort(requests->begin(), requests->end(),
             [](const auto& a, const auto& b) { return a.at_unix_us < b.at_unix_us; });
-  for (storage::RequestEntry& request : *requests) core.requests.Add(std::move(request));
+  for (storage::RequestEntry& request : *requests) {
+    RequestMemory& memory = IsLoadEntry(request.id) ? core.loads : core.requests;
+    memory.Add(std::move(request));
+  }
   return absl::OkStatus();
 }
 
@@ -337,6 +340,7 @@ absl::StatusOr<OpenedStore> OpenChecked(storage::DataDir& dir, const DatabaseOpt
     LogWarning("nothing is missing: --accept-data-loss=%d is not used",
                Raw(*options.accept_data_loss));
   }
+  if (!lost || accepts) AZ_RETURN_IF_ERROR(opened.store->RemoveLeftovers(/*everywhere=*/lost));
   // What RocksDB has recovered it has flushed.
   if (!lost || accepts) AZ_RETURN_IF_ERROR(watermark->Write(opened.applied, /*clean=*/false));
   durability.Begin(std::move(watermark), opened.applied);

@@ -6,6 +6,7 @@
 #include "engine/database.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/collections_service.h"
+#include "server/rpc/ingest_stream.h"
 #include "server/rpc/records_service.h"
 #include "server/rpc/search_service.h"
 
@@ -81,6 +82,7 @@ struct App::Rep {
   HostPort address;
   // Destroyed from the last to the first: the server ends before what its calls use.
   std::unique_ptr<engine::Database> database;
+  IngestStreams ingest_streams;
   std::unique_ptr<grpc::Service> collections, records, search, admin;
   Mutex mu;
   // Of `server`; null before it is up and after it is stopped.
@@ -115,7 +117,7 @@ absl::Status App::Rep::Listen(const Config& config) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const auto on_failed_write = [this] { CheckWritable(); };
   collections = MakeCollectionService(*database, on_failed_write);
-  records = MakeRecordService(*database, on_failed_write);
+  records = MakeRecordService(*database, ingest_streams, on_failed_write);
   search = MakeSearchService(*database);
   admin = MakeAdminService(*database, {.message_bytes = kRequestBytesMax,
                                        .unindexed_rows = config.database.unindexed_rows_max});
@@ -158,6 +160,7 @@ void App::Rep::Drain(std::chrono::milliseconds grace) {
     if (health != nullptr) health->Shutdown();
     health = nullptr;
   }
+  ingest_streams.Stop();
   server->Shutdown(std::chrono::system_clock::now() + grace);
   server->Wait();
   server.reset();

@@ -16,6 +16,7 @@
 namespace azimuth::server {
 namespace {
 
+constexpr uint64_t kKiB = uint64_t{1} << 10;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 // True if `text` is four numbers of 0 to 255 with dots between them, the first of which is 127.
@@ -43,6 +44,7 @@ struct Flags {
   uint64_t memory_mb = 0;
   uint64_t block_cache_mb = 0;
   uint64_t write_buffer_mb = 0;
+  uint64_t bulk_commit_kb = 0;
   uint64_t rpc_memory_mb = 0;
   uint64_t ballast_mb = 64;
   uint64_t disk_floor_mb = 0;
@@ -130,6 +132,11 @@ void AddEngineOptions(CLI::App& app, engine::DatabaseOptions& options, Flags& fl
                  "Memory for rows that are not flushed yet, in MiB")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 16))
       ->capture_default_str();
+  app.add_option("--bulk-commit-kb", flags.bulk_commit_kb,
+                 "Commits with at least so many vectors, in KiB, write them to table files of "
+                 "their own")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 22))
+      ->capture_default_str();
 }
 
 void AddDurabilityOptions(CLI::App& app, engine::DatabaseOptions& options, Flags& flags) {
@@ -179,6 +186,7 @@ absl::Status Finish(const Flags& flags, bool verifies, Config& config) {
   config.database.memory_bytes = flags.memory_mb * kMiB;
   config.database.block_cache_bytes = flags.block_cache_mb * kMiB;
   config.database.write_buffer_bytes = flags.write_buffer_mb * kMiB;
+  config.database.bulk_commit_bytes = flags.bulk_commit_kb * kKiB;
   config.database.disk_floor_bytes = flags.disk_floor_mb * kMiB;
   config.database.ballast_bytes = flags.ballast_mb * kMiB;
   config.database.scrub_interval_ms = static_cast<int64_t>(flags.scrub_hours) * 3600 * 1000;
@@ -253,6 +261,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
               .memory_mb = config.database.memory_bytes / kMiB,
               .block_cache_mb = config.database.block_cache_bytes / kMiB,
               .write_buffer_mb = config.database.write_buffer_bytes / kMiB,
+              .bulk_commit_kb = config.database.bulk_commit_bytes / kKiB,
               .rpc_memory_mb = config.rpc_memory_bytes / kMiB};
   CLI::App app("Azimuth, a vector database server", "azimuthd");
   app.set_version_flag("--version", absl::StrCat("azimuthd ", ToAbsl(Version())));

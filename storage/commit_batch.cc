@@ -54,6 +54,10 @@ CommitBatch::~CommitBatch() = default;
 CommitBatch::CommitBatch(CommitBatch&&) noexcept = default;
 CommitBatch& CommitBatch::operator=(CommitBatch&&) noexcept = default;
 
+void CommitBatch::PutVectorsInto(std::unique_ptr<RowTables> tables) {
+  rep_->tables = std::move(tables);
+}
+
 void CommitBatch::PutRow(RowStoreId store, RowId row, const StoredRow& value) {
   PutEncodedRow(store, row, EncodeRow(value));
 }
@@ -64,6 +68,10 @@ void CommitBatch::PutEncodedRow(RowStoreId store, RowId row, std::string_view en
 
 void CommitBatch::PutVector(RowStoreId store, FieldId field, RowId row,
                             std::span<const float> vector) {
+  if (rep_->tables != nullptr) {
+    rep_->tables->PutVector(store, field, row, vector);
+    return;
+  }
   const rocksdb::Slice bytes(reinterpret_cast<const char*>(vector.data()), vector.size_bytes());
   rep_->Note(rep_->batch.Put(HandleOf(Family::kVectors), VectorKey(store, field, row), bytes));
 }

@@ -65,6 +65,19 @@ absl::StatusOr<Seq> DecodeSeq(std::string_view bytes) {
   return Seq{seq};
 }
 
+std::string EncodeRowId(RowId row) {
+  std::string out;
+  PutLittle(out, Raw(row));
+  return out;
+}
+
+absl::StatusOr<RowId> DecodeRowId(std::string_view bytes) {
+  ByteReader reader(bytes);
+  uint64_t row = 0;
+  if (!reader.Little(row) || !reader.empty()) return Malformed("row id", bytes);
+  return RowId{row};
+}
+
 std::string EncodeCounters(const RowStoreCounters& counters) {
   std::string out;
   PutLittle(out, Raw(counters.next_row));

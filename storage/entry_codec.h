@@ -22,6 +22,10 @@ absl::StatusOr<KeyEntry> DecodeKeyEntry(std::string_view bytes);
 std::string EncodeSeq(Seq seq);
 absl::StatusOr<Seq> DecodeSeq(std::string_view bytes);
 
+// The id of a row: up to where row tables may stand.
+std::string EncodeRowId(RowId row);
+absl::StatusOr<RowId> DecodeRowId(std::string_view bytes);
+
 std::string EncodeCounters(const RowStoreCounters& counters);
 absl::StatusOr<RowStoreCounters> DecodeCounters(std::string_view bytes);
 

@@ -22,6 +22,7 @@ constexpr uint64_t kSignBit = uint64_t{1} << 63;
 constexpr uint8_t kAppliedSeqTag = 1;
 constexpr uint8_t kNextIdsTag = 2;
 constexpr uint8_t kCountersTag = 3;
+constexpr uint8_t kTablesEndTag = 4;
 
 // Tags of the catalog family.
 constexpr uint8_t kCollectionTag = 1;
@@ -105,6 +106,12 @@ std::string CountersKey(RowStoreId store) {
   return key;
 }
 
+std::string TablesEndKey(RowStoreId store) {
+  std::string key = Tagged(kTablesEndTag);
+  PutBig(key, Raw(store));
+  return key;
+}
+
 std::string CollectionKey(CollectionId id) {
   std::string key = Tagged(kCollectionTag);
   PutBig(key, Raw(id));
@@ -138,8 +145,18 @@ KeyRange SegmentsRange(RowStoreId store) {
   return PrefixRange(Tagged(kSegmentTag), Raw(store));
 }
 
+KeyRange VectorFieldRange(RowStoreId store, FieldId field) {
+  std::string head;
+  PutBig(head, Raw(store));
+  return PrefixRange(head, Raw(field));
+}
+
 KeyRange AllCountersRange() {
   return {Tagged(kCountersTag), Tagged(kCountersTag + 1)};
+}
+
+KeyRange AllTablesEndsRange() {
+  return {Tagged(kTablesEndTag), Tagged(kTablesEndTag + 1)};
 }
 
 KeyRange AllKeys() {
@@ -180,6 +197,26 @@ absl::StatusOr<RowStoreId> ParseCountersKey(std::string_view key) {
     return MalformedKey(key);
   }
   return RowStoreId{store};
+}
+
+absl::StatusOr<RowStoreId> ParseTablesEndKey(std::string_view key) {
+  ByteReader reader(key);
+  uint8_t tag = 0;
+  uint32_t store = 0;
+  if (!reader.Big(tag) || tag != kTablesEndTag || !reader.Big(store) || !reader.empty()) {
+    return MalformedKey(key);
+  }
+  return RowStoreId{store};
+}
+
+absl::StatusOr<FieldId> FieldOfVectorKey(std::string_view key) {
+  ByteReader reader(key);
+  uint32_t store = 0;
+  uint32_t field = 0;
+  if (key.size() != kVectorKeyBytes || !reader.Big(store) || !reader.Big(field)) {
+    return MalformedKey(key);
+  }
+  return FieldId{field};
 }
 
 absl::StatusOr<CollectionId> ParseCollectionKey(std::string_view key) {

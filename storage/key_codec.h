@@ -28,6 +28,8 @@ std::string KeyKey(RowStoreId store, const Key& key);
 std::string AppliedSeqKey();
 std::string NextIdsKey();
 std::string CountersKey(RowStoreId store);
+// Up to where row tables may stand (storage/row_tables.h).
+std::string TablesEndKey(RowStoreId store);
 
 // The catalog family.
 std::string CollectionKey(CollectionId id);
@@ -47,8 +49,11 @@ KeyRange RowStoreRange(RowStoreId store);
 KeyRange CollectionsRange();
 KeyRange SegmentsRange();
 KeyRange SegmentsRange(RowStoreId store);
-// The counters of all row stores.
+// The vectors of one field of a row store.
+KeyRange VectorFieldRange(RowStoreId store, FieldId field);
+// The counters of all row stores, and the ends of their row tables.
 KeyRange AllCountersRange();
+KeyRange AllTablesEndsRange();
 // Every key of a family whose keys are free text; an empty end is no end.
 KeyRange AllKeys();
 
@@ -64,6 +69,9 @@ absl::StatusOr<RowStoreId> RowStoreOfKey(std::string_view key);
 // The record's key that a key of the family of keys holds. DataLoss if malformed.
 absl::StatusOr<Key> ParseKeyKey(std::string_view key);
 absl::StatusOr<RowStoreId> ParseCountersKey(std::string_view key);
+absl::StatusOr<RowStoreId> ParseTablesEndKey(std::string_view key);
+// The field of a key of the vectors family.
+absl::StatusOr<FieldId> FieldOfVectorKey(std::string_view key);
 
 // What a catalog key names. DataLoss if malformed.
 absl::StatusOr<CollectionId> ParseCollectionKey(std::string_view key);

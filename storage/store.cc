@@ -1,37 +1,18 @@
 #include "storage/store.h"
 
-#include "base/mutex.h"
-#include "base/status.h"
 #include "base/strings.h"
-#include "storage/commit_batch.h"
-#include "storage/entry_codec.h"
-#include "storage/key_codec.h"
 #include "storage/rocks_files.h"
-#include "storage/rocks_options.h"
-#include "storage/rocks_resume.h"
-#include "storage/rocks_status.h"
-#include "storage/store_events.h"
+#include "storage/store_rep.h"
 
 #include "rocksdb/convenience.h"
-#include "rocksdb/db.h"
 #include "rocksdb/metadata.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <functional>
-#include <set>
 #include <utility>
 
 namespace azimuth::storage {
 namespace {
-
-// Keys of one MultiGet: bounds what it pins in memory.
-constexpr size_t kMultiGetKeysMax = 1000;
-
-std::string_view ToView(const rocksdb::Slice& slice) {
-  return {slice.data(), slice.size()};
-}
 
 std::string RowPlace(RowStoreId store, RowId row) {
   return absl::StrFormat("row store %d, row %d", Raw(store), Raw(row));
@@ -64,197 +45,10 @@ absl::StatusOr<T> WithPlace(std::string_view place, absl::StatusOr<T> result) {
 
 }  // namespace
 
-struct ReadSnapshot::Rep {
-  rocksdb::DB* db;
-  const rocksdb::Snapshot* snapshot;
-};
-
 ReadSnapshot::ReadSnapshot(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 ReadSnapshot::~ReadSnapshot() {
   rep_->db->ReleaseSnapshot(rep_->snapshot);
 }
-
-struct Store::Rep {
-  std::unique_ptr<rocksdb::Env> env;  // Outlives the database.
-  std::unique_ptr<rocksdb::DB> db;
-  std::shared_ptr<StoreEvents> events;
-  bool read_only = false;
-  // One thread at a time writes and syncs the log: RocksDB takes a sync of a log that a write has
-  // just failed to for a mistake of the program.
-  Mutex log_mu;
-  std::atomic<bool> resumed = false;  // After a full disk, since it was opened.
-  // Of TendFlushes, by its one thread: looks in a row that found something wrong.
-  int looks = 0;
-  uint64_t flushes_seen = 0;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;  // By Family; they die before the database.
-
-  ~Rep() { Release().PermitUncheckedError(); }
-
-  // Closes the handles and the database, once.
-  rocksdb::Status Release() {
-    if (db == nullptr) return rocksdb::Status::OK();
-    rocksdb::Status first;
-    for (rocksdb::ColumnFamilyHandle* handle : handles) {
-      const rocksdb::Status status = db->DestroyColumnFamilyHandle(handle);
-      if (first.ok()) first = status;
-    }
-    handles.clear();
-    if (events != nullptr) events->SetDb(nullptr);
-    const rocksdb::Status status = db->Close();
-    if (first.ok()) first = status;
-    db.reset();
-    return first;
-  }
-
-  rocksdb::ColumnFamilyHandle* handle(Family family) const {
-    return handles[static_cast<size_t>(family)];
-  }
-
-  static rocksdb::ReadOptions OptionsAt(const ReadSnapshot* snapshot,
-                                        rocksdb::ReadOptions options = {}) {
-    options.snapshot = snapshot == nullptr ? nullptr : snapshot->rep_->snapshot;
-    return options;
-  }
-
-  absl::Status CheckWritable() const {
-    if (!read_only) return absl::OkStatus();
-    return absl::FailedPreconditionError("the database was opened to be read only");
-  }
-
-  absl::Status CheckNotFailed() const {
-    if (!events->failed()) return absl::OkStatus();
-    return absl::UnavailableError("a write or a sync has failed");
-  }
-
-  // Puts something into the memtables, so that they are not empty when the log meets a full disk.
-  // To resume begins a new log if there is something to flush; but if there is nothing RocksDB
-  // would go on with the old one, which it must not.
-  absl::Status FillMemtables() {
-    AZ_ASSIGN_OR_RETURN(const auto applied,
-                        Get(Family::kMeta, AppliedSeqKey(), "the applied position", nullptr));
-    rocksdb::WriteOptions unlogged;
-    unlogged.disableWAL = true;
-    // The same value once more, or what a new store answers.
-    const rocksdb::Status put = db->Put(unlogged, handle(Family::kMeta), AppliedSeqKey(),
-                                        applied.value_or(EncodeSeq(kSeqZero)));
-    AZ_RETURN_IF_ERROR(Noted(FromRocksWrite("write a memtable", put)));
-    events->MemtablesFilled();
-    return absl::OkStatus();
-  }
-
-  absl::Status Resume() {
-    return FromRocksWrite("go on after a full disk", ResumeDb(*db, handles, [this] {
-                            // Else it is full again, and the resume comes to its end.
-                            if (!events->needs_resume()) events->GiveUp();
-                          }));
-  }
-
-  // Before the log is touched. Unavailable after a failure for good. After a full disk the database
-  // is resumed, which begins a new log and flushes all that the old one has; ResourceExhausted
-  // while there is no room for that.
-  absl::Status Heal() AZ_REQUIRES(log_mu) {
-    AZ_RETURN_IF_ERROR(CheckNotFailed());
-    if (!events->needs_resume()) return absl::OkStatus();
-    events->BeginResume();
-    resumed.store(true);
-    const absl::Status status = ResumeAll();
-    if (!status.ok()) events->NeedResume();
-    events->EndResume();
-    return status;
-  }
-
-  absl::Status ResumeAll() {
-    // Then the log was not left, though a write to it has failed: see FillMemtables.
-    const bool same_log = events->memtables_empty();
-    AZ_RETURN_IF_ERROR(Resume());
-    if (!same_log) return absl::OkStatus();
-    AZ_RETURN_IF_ERROR(FillMemtables());
-    return Resume();
-  }
-
-  // The status of a write or a sync of the log. RocksDB may have told of a full disk before it
-  // stored that error, so that it was not resumed from.
-  absl::Status Noted(absl::Status status) const {
-    if (absl::IsResourceExhausted(status)) events->NeedResume();
-    return status;
-  }
-
-  // One value; nullopt if the key is not there.
-  absl::StatusOr<std::optional<std::string>> Get(Family family, const std::string& key,
-                                                 std::string_view what,
-                                                 const ReadSnapshot* snapshot) const {
-    std::string value;
-    const rocksdb::Status status = db->Get(OptionsAt(snapshot), handle(family), key, &value);
-    if (status.IsNotFound()) return std::optional<std::string>();
-    if (!status.ok()) return FromRocks(absl::StrFormat("read %s", what), status);
-    return std::optional<std::string>(std::move(value));
-  }
-
-  // Calls visit(key, value) for every entry of the range, in order, as of the call.
-  template <typename Visit>
-  absl::Status Scan(Family family, const KeyRange& range, std::string_view what,
-                    const ReadSnapshot* snapshot, const Visit& visit) const {
-    rocksdb::ReadOptions options = OptionsAt(snapshot, MakeScanOptions());
-    const rocksdb::Slice end(range.end);
-    if (!range.end.empty()) options.iterate_upper_bound = &end;
-    const std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(options, handle(family)));
-    for (it->Seek(range.first); it->Valid(); it->Next()) {
-      AZ_RETURN_IF_ERROR(visit(ToView(it->key()), ToView(it->value())));
-    }
-    // An iterator that met an error is not valid either.
-    return FromRocks(absl::StrFormat("scan %s", what), it->status());
-  }
-
-  // Adds the row stores that a family has entries of.
-  absl::Status ListRowStores(Family family, const ReadSnapshot* snapshot,
-                             std::set<RowStoreId>& stores) const {
-    const std::unique_ptr<rocksdb::Iterator> it(
-        db->NewIterator(OptionsAt(snapshot), handle(family)));
-    for (it->SeekToFirst(); it->Valid();) {
-      AZ_ASSIGN_OR_RETURN(const RowStoreId store, RowStoreOfKey(ToView(it->key())));
-      stores.insert(store);
-      it->Seek(RowStoreRange(store).end);
-    }
-    return FromRocks("list the row stores", it->status());
-  }
-
-  // Reads `count` keys in chunks. append_key(i, buffer) appends key i; take(i, value) is called for
-  // each that is there; place(i) names it in errors.
-  template <typename AppendKey, typename Take, typename Place>
-  absl::Status MultiGet(Family family, const ReadSnapshot* snapshot, size_t count,
-                        const AppendKey& append_key, const Take& take, const Place& place) const {
-    const rocksdb::ReadOptions options = OptionsAt(snapshot);
-    const size_t chunk_max = std::min(count, kMultiGetKeysMax);
-    std::string buffer;
-    std::vector<size_t> ends(chunk_max);
-    std::vector<rocksdb::Slice> keys(chunk_max);
-    std::vector<rocksdb::PinnableSlice> values(chunk_max);
-    std::vector<rocksdb::Status> statuses(chunk_max);
-    for (size_t first = 0; first < count; first += chunk_max) {
-      const size_t chunk = std::min(chunk_max, count - first);
-      buffer.clear();
-      for (size_t i = 0; i < chunk; ++i) {
-        append_key(first + i, buffer);
-        ends[i] = buffer.size();
-      }
-      // Only now: the buffer no longer moves.
-      for (size_t i = 0; i < chunk; ++i) {
-        const size_t begin = i == 0 ? 0 : ends[i - 1];
-        keys[i] = rocksdb::Slice(buffer.data() + begin, ends[i] - begin);
-      }
-      db->MultiGet(options, handle(family), chunk, keys.data(), values.data(), statuses.data());
-      for (size_t i = 0; i < chunk; ++i) {
-        if (statuses[i].IsNotFound()) continue;
-        if (!statuses[i].ok()) return FromRocks("read " + place(first + i), statuses[i]);
-        if (absl::Status taken = take(first + i, ToView(values[i])); !taken.ok()) {
-          return AtPlace(place(first + i), taken);
-        }
-        values[i].Reset();
-      }
-    }
-    return absl::OkStatus();
-  }
-};
 
 Store::Store(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 Store::~Store() = default;
@@ -277,19 +71,30 @@ absl::Status CheckNotHeadless(const std::string& path, Files& files) {
   return absl::OkStatus();
 }
 
+// Tables that a death left before they were taken in.
+absl::Status RemoveAll(const std::string& folder, Files& files) {
+  AZ_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(folder));
+  for (const std::string& name : names) AZ_RETURN_IF_ERROR(files.Remove(folder + "/" + name));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
                                                    const StoreOptions& options) {
   Files& files = options.files == nullptr ? Files::Posix() : *options.files;
   AZ_RETURN_IF_ERROR(CheckNotHeadless(path, files));
+  const std::string intake = path + "/" + std::string(kIntakeName);
   if (!options.read_only) {
     // RocksDB syncs what it makes in its directory, but not the name of the directory itself.
     AZ_RETURN_IF_ERROR(files.MakeDir(path));
     AZ_RETURN_IF_ERROR(files.SyncDir(ParentDirectory(path)));
+    AZ_RETURN_IF_ERROR(files.MakeDir(intake));
+    AZ_RETURN_IF_ERROR(RemoveAll(intake, files));
   }
   auto rep = std::make_unique<Rep>();
   rep->read_only = options.read_only;
+  rep->intake_path = intake;
   rep->events = std::make_shared<StoreEvents>(options.listener);
   const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
   rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
@@ -313,24 +118,6 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
     }
   }
   return std::unique_ptr<Store>(new Store(std::move(rep)));
-}
-
-absl::Status Store::Commit(CommitBatch& batch, bool sync) {
-  const rocksdb::Status& refused = batch.rep_->error;
-  if (!refused.ok()) {
-    // Nothing was written: RocksDB refused the change when it was added to the batch.
-    return InvalidArgument("cannot commit: %s", refused.ToString());
-  }
-  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
-  const MutexLock lock(rep_->log_mu);
-  AZ_RETURN_IF_ERROR(rep_->Heal());
-  if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
-  rocksdb::WriteOptions options;
-  options.sync = sync;
-  AZ_RETURN_IF_ERROR(
-      rep_->Noted(FromRocksWrite("commit", rep_->db->Write(options, &batch.rep_->batch))));
-  // It may have begun a new log whose name is not on disk.
-  return rep_->CheckNotFailed();
 }
 
 absl::Status Store::SyncLog() {

@@ -17,6 +17,7 @@
 #include "base/value.h"
 #include "storage/file.h"
 #include "storage/row.h"
+#include "storage/row_tables.h"
 
 #include "absl/status/statusor.h"
 
@@ -27,6 +28,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace azimuth::storage {
@@ -38,6 +40,10 @@ class CommitBatch final {
   ~CommitBatch();
   CommitBatch(CommitBatch&&) noexcept;
   CommitBatch& operator=(CommitBatch&&) noexcept;
+
+  // Vectors go to `tables` from now on, and the commit takes those in first. For megabytes of
+  // vectors of rows that are new, in order of row id.
+  void PutVectorsInto(std::unique_ptr<RowTables> tables);
 
   void PutRow(RowStoreId store, RowId row, const StoredRow& value);
   // The same, of what EncodeRow made.
@@ -143,6 +149,21 @@ class Store final {
 
   // Everything that was committed before the call is on disk when it returns OK. Errors as Commit.
   absl::Status SyncLog();
+
+  // For a bulk load, by any thread.
+  std::unique_ptr<RowTables> NewRowTables();
+  // Adds what `tables` has to the database, synced. Commit does it with those of its batch; alone
+  // it is for a row store that no collection leads to yet. Takes turns with Commit. Errors as
+  // Commit; then it may be there or not, and the row store is to be deleted.
+  absl::Status TakeIn(RowTables& tables);
+  // After a start, before anything is written: removes rows of tables whose commit never came, so
+  // that their ids can be given out. `everywhere` also looks where nothing is noted: the log was
+  // lost, and notes with it. On a full disk the next commit does it. Errors as Commit.
+  absl::Status RemoveLeftovers(bool everywhere);
+  // Row stores in which rows past the counters' next_row may be left over, up to the row that is
+  // given.
+  absl::StatusOr<std::vector<std::pair<RowStoreId, RowId>>> ListTablesEnds(
+      const ReadSnapshot* snapshot = nullptr) const;
 
   // To be called ten times a second, by one thread. After a full disk RocksDB may leave memtables
   // unflushed until there are too many of them, and then writes wait for ever (rocks_resume.h):

@@ -61,6 +61,7 @@ class RowsCheck final {
     } else {
       found_.counters = *counters;
     }
+    AZ_RETURN_IF_ERROR(FindLeftovers(counters));
     AZ_RETURN_IF_ERROR(ReadRetired());
     AZ_RETURN_IF_ERROR(ReadRows());
     AZ_RETURN_IF_ERROR(ReadKeys());
@@ -84,6 +85,7 @@ class RowsCheck final {
     return ++steps_ % kBatch == 0 ? context_.cancel.Check() : absl::OkStatus();
   }
 
+  absl::Status FindLeftovers(const absl::StatusOr<storage::RowStoreCounters>& counters);
   absl::Status ReadRetired();
   absl::Status ReadRows();
   absl::Status ReadKeys();
@@ -97,6 +99,7 @@ class RowsCheck final {
   CheckContext& context_;
   const CheckedCollection& collection_;
   StoreRows found_;
+  RowRange rows_ = kAllRows;  // Without what a bulk load left that never was committed.
   uint64_t steps_ = 0;
   Seq last_insert_{};
   uint64_t live_ = 0;
@@ -110,6 +113,20 @@ Seq RowsCheck::RetiredAt(RowId row) const {
       std::lower_bound(found_.retired.begin(), found_.retired.end(), row,
                        [](const auto& entry, RowId wanted) { return entry.first < wanted; });
   return it == found_.retired.end() || it->first != row ? kSeqMax : it->second;
+}
+
+// The next start removes them.
+absl::Status RowsCheck::FindLeftovers(const absl::StatusOr<storage::RowStoreCounters>& counters) {
+  const auto ends = context_.store.ListTablesEnds(context_.snapshot);
+  if (IsUnreadable(ends.status())) {
+    Unreadable("notes of row tables", ends.status());
+    return absl::OkStatus();
+  }
+  AZ_RETURN_IF_ERROR(ends.status());
+  for (const auto& entry : *ends) {
+    if (entry.first == collection_.row_store && counters.ok()) rows_.end = counters->next_row;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status RowsCheck::ReadRetired() {
@@ -298,7 +315,7 @@ absl::Status RowsCheck::ReadVectors(const VectorFieldDef& field) {
   size_t next = 0;  // Among the rows; both ascend.
   uint64_t vectors = 0;
   const absl::Status status = context_.store.ScanVectors(
-      collection_.row_store, field.id, kAllRows,
+      collection_.row_store, field.id, rows_,
       [&](RowId row, std::span<const float> vector) {
         ++vectors;
         while (next < found_.rows.size() && found_.rows[next] < row) ++next;

@@ -11,7 +11,7 @@ namespace azimuth::engine {
 namespace {
 
 constexpr size_t kGroupCommitsMax = 256;
-constexpr size_t kGroupBytesMax = size_t{16} << 20;
+constexpr size_t kGroupBytesMax = size_t{32} << 20;
 // Less than a sync of a fast disk takes.
 constexpr std::chrono::microseconds kGatherMax{100};
 
@@ -28,26 +28,64 @@ absl::Status PassedDeadline() {
 
 }  // namespace
 
-// Memory may run out where it is asked for: before the commit stands in line, which it then never
+// Memory may run out where it is asked for: before the commits stand in line, which they then never
 // did, or in Lead. In between nothing is allocated.
 absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) {
   AZ_RETURN_IF_ERROR(cancel.Check());
   Waiter waiter;
   waiter.commit = &commit;
+  RunWaiters({&waiter, 1}, cancel);
+  return waiter.Result();
+}
+
+std::vector<absl::StatusOr<Seq>> CommitQueue::RunAll(std::span<Commit* const> commits,
+                                                     const CancelToken& cancel) {
+  std::vector<absl::StatusOr<Seq>> results;
+  if (const absl::Status status = cancel.Check(); !status.ok()) {
+    results.assign(commits.size(), status);
+    return results;
+  }
+  results.reserve(commits.size());
+  std::vector<Waiter> waiters(commits.size());
+  for (size_t i = 0; i < commits.size(); ++i) waiters[i].commit = commits[i];
+  RunWaiters(waiters, cancel);
+  for (const Waiter& waiter : waiters) results.push_back(waiter.Result());
+  return results;
+}
+
+absl::StatusOr<Seq> CommitQueue::Waiter::Result() const {
+  if (withdrawn) return PassedDeadline();
+  if (!status.ok()) return status;
+  return seq;
+}
+
+void CommitQueue::StandInLine(std::span<Waiter> waiters) {
+  size_t standing = 0;
+  try {
+    for (; standing < waiters.size(); ++standing) waiters_.push_back(&waiters[standing]);
+  } catch (...) {
+    for (; standing > 0; --standing) waiters_.pop_back();
+    throw;
+  }
+  if (leading_ && waiters_.size() >= expected_) gathered_.NotifyOne();
+}
+
+void CommitQueue::RunWaiters(std::span<Waiter> waiters, const CancelToken& cancel) {
   std::vector<Waiter*> group;
   group.reserve(kGroupCommitsMax);
   {
     MutexLock lock(mu_);
-    waiters_.push_back(&waiter);
-    if (leading_ && waiters_.size() == expected_) gathered_.NotifyOne();
-    if (!WaitForTurn(waiter, cancel)) return PassedDeadline();
-    if (!waiter.done) {
+    StandInLine(waiters);
+  }
+  for (Waiter& waiter : waiters) {
+    {
+      MutexLock lock(mu_);
+      waiter.withdrawn = !WaitForTurn(waiter, cancel);
+      if (waiter.withdrawn || waiter.done) continue;
       leading_ = true;
       Gather();
       TakeGroup(group);
     }
-  }
-  if (!group.empty()) {
     Lead(group);
     MutexLock lock(mu_);
     leading_ = false;
@@ -59,9 +97,8 @@ absl::StatusOr<Seq> CommitQueue::Run(Commit& commit, const CancelToken& cancel) 
       if (member != &waiter) member->wake.NotifyOne();
     }
     if (!waiters_.empty()) waiters_.front()->wake.NotifyOne();
+    group.clear();
   }
-  if (!waiter.status.ok()) return waiter.status;
-  return waiter.seq;
 }
 
 // True when the waiter is done or is to lead; false if its deadline passed, and then it no longer
@@ -106,6 +143,9 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
   GroupOverlay overlay;
   bool any_change = false;
   bool sync = false;
+  size_t vector_bytes = 0;
+  for (const Waiter* waiter : group) vector_bytes += waiter->commit->vector_bytes();
+  if (vector_bytes > 0 && vector_bytes >= bulk_bytes_) batch.PutVectorsInto(store_.NewRowTables());
   for (Waiter* waiter : group) {
     ResolveContext context{store_, overlay, batch, Seq{last_seq_ + 1}, waiter == group.back()};
     const absl::StatusOr<bool> changes = waiter->commit->Resolve(context);

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,8 @@ class Commit {
   virtual bool relaxed() const { return false; }
   // About what it adds to the log, for the cap of a group.
   virtual size_t byte_size() const { return 0; }
+  // Of it, what are vectors of new rows, which may go past the log (storage/row_tables.h).
+  virtual size_t vector_bytes() const { return 0; }
   // Step 3, by the leader. Decides against store and overlay, then adds to batch and overlay. On an
   // error it has added nothing, and it drops out alone. False: nothing to write (Apply still runs).
   virtual absl::StatusOr<bool> Resolve(ResolveContext& context) = 0;
@@ -85,13 +88,15 @@ class Commit {
 
 class CommitQueue final {
  public:
-  // `last` is the last number that was given out before. All outlive it.
+  // `last` is the last number that was given out before. A group with `bulk_bytes` of vectors has
+  // them written to row tables. All outlive it.
   CommitQueue(storage::Store& store, ViewRegistry& views, Durability& durability,
-              const Clock& clock, Seq last)
+              const Clock& clock, Seq last, uint64_t bulk_bytes)
       : store_(store),
         views_(views),
         durability_(durability),
         clock_(clock),
+        bulk_bytes_(bulk_bytes),
         last_seq_(Raw(last)) {}
 
   // Takes `commit` through the steps; returns when it is published, and synced unless it and all of
@@ -101,6 +106,10 @@ class CommitQueue final {
   // read-only from then on), ResourceExhausted if the disk is full (outcome unknown); those of
   // Durability::CheckWritable when the store is read-only (not applied).
   absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
+  // The same for several that stand in line together, in this order: as many of them as a group may
+  // have share one sync. An entry for each commit; one that fails does not keep those after it.
+  std::vector<absl::StatusOr<Seq>> RunAll(std::span<Commit* const> commits,
+                                          const CancelToken& cancel);
 
   // Commits that wait or run.
   size_t depth() const {
@@ -114,10 +123,17 @@ class CommitQueue final {
     CondVar wake;
     bool taken = false;
     bool done = false;
+    bool withdrawn = false;  // Its deadline passed.
     absl::Status status;
     Seq seq{};
+
+    absl::StatusOr<Seq> Result() const;
   };
 
+  // Allocates; then none of them stands in line.
+  void StandInLine(std::span<Waiter> waiters) AZ_REQUIRES(mu_);
+  // Has `waiters` stand in line and run.
+  void RunWaiters(std::span<Waiter> waiters, const CancelToken& cancel);
   bool WaitForTurn(Waiter& waiter, const CancelToken& cancel) AZ_REQUIRES(mu_);
   // Waits a moment for the writers that the last group has just let go: with them one sync serves
   // all, without them they and the others would take turns in groups of half the size.
@@ -134,6 +150,7 @@ class CommitQueue final {
   ViewRegistry& views_;
   Durability& durability_;
   const Clock& clock_;
+  const uint64_t bulk_bytes_;
   mutable Mutex mu_;
   std::deque<Waiter*> waiters_ AZ_GUARDED_BY(mu_);
   bool leading_ AZ_GUARDED_BY(mu_) = false;

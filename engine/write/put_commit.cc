@@ -32,10 +32,11 @@ RowsCommit::RowsCommit(Core& core, std::shared_ptr<Collection> collection,
     for (size_t slot = 0; slot < record.vectors.size(); ++slot) {
       // What a change does not have is read and written again.
       const bool whole = form == RecordForm::kWhole;
-      byte_size_ += whole ? record.vectors[slot].size_bytes()
-                          : collection_->schema.vectors[slot].dim * sizeof(float);
+      vector_bytes_ += whole ? record.vectors[slot].size_bytes()
+                             : collection_->schema.vectors[slot].dim * sizeof(float);
     }
   }
+  byte_size_ += vector_bytes_;
 }
 
 absl::StatusOr<std::vector<RecordCommit::Current>> RowsCommit::CurrentOfRecords(

@@ -17,6 +17,7 @@ enum class PutMode { kInsert, kUpsert };
 class RowsCommit : public RecordCommit {
  public:
   size_t byte_size() const final { return byte_size_; }
+  size_t vector_bytes() const final { return vector_bytes_; }
 
  protected:
   RowsCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<CheckedRecord> records,
@@ -31,6 +32,7 @@ class RowsCommit : public RecordCommit {
 
  private:
   size_t byte_size_ = 0;
+  size_t vector_bytes_ = 0;
   RowId first_row_{};
 };
 

@@ -27,13 +27,17 @@ absl::Status RecordCommit::FollowTruncation() {
   return absl::OkStatus();
 }
 
+const storage::RequestEntry* RecordCommit::Remembered(const ResolveContext& context,
+                                                      const RequestMemory& memory,
+                                                      std::string_view id) const {
+  const auto pending = context.overlay.requests.find(id);
+  return pending != context.overlay.requests.end() ? &pending->second
+                                                   : memory.Find(id, now_unix_us_);
+}
+
 absl::StatusOr<bool> RecordCommit::FindReply(const ResolveContext& context) {
   if (options_.request_id.empty()) return false;
-  const storage::RequestEntry* known = core_.requests.Find(options_.request_id, now_unix_us_);
-  if (const auto pending = context.overlay.requests.find(options_.request_id);
-      pending != context.overlay.requests.end()) {
-    known = &pending->second;
-  }
+  const storage::RequestEntry* known = Remembered(context, core_.requests, options_.request_id);
   if (known == nullptr) return false;
   if (known->digest != options_.request_digest) {
     return InvalidArgument("request_id: %s came with another request before; ids are used once",
@@ -43,28 +47,67 @@ absl::StatusOr<bool> RecordCommit::FindReply(const ResolveContext& context) {
   return true;
 }
 
+absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
+  if (options_.load.empty()) return false;
+  const std::string id = LoadEntryId(collection_->id, options_.load);
+  if (const storage::RequestEntry* known = Remembered(context, core_.loads, id)) {
+    AZ_ASSIGN_OR_RETURN(load_, DecodeLoadState(known->reply));
+  }
+  if (options_.load_batch <= load_.last_batch) {
+    result_.repeated = true;
+    result_.as_of = load_.as_of;
+    return true;
+  }
+  if (options_.load_batch == load_.last_batch + 1) return false;
+  return FailedPrecondition("batch %d of load %s: batch %d comes next; outcome: not_applied",
+                            options_.load_batch, Quoted(options_.load), load_.last_batch + 1);
+}
+
+void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std::string id,
+                            std::string digest, std::string reply) {
+  storage::RequestEntry entry{.id = std::move(id),
+                              .digest = std::move(digest),
+                              .at_unix_us = now_unix_us_,
+                              .reply = std::move(reply)};
+  memory.Expire(now_unix_us_, context.overlay.requests, context.batch);
+  context.batch.PutRequest(entry);
+  if (!context.last) context.overlay.requests[entry.id] = entry;
+  remembered_.push_back(std::move(entry));
+}
+
 absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
   AZ_RETURN_IF_ERROR(FollowTruncation());
   AZ_ASSIGN_OR_RETURN(replayed_, FindReply(context));
   if (replayed_) return false;
+  AZ_ASSIGN_OR_RETURN(replayed_, FindLoad(context));
+  if (replayed_) return false;
   AZ_RETURN_IF_ERROR(refusal_);
-  AZ_ASSIGN_OR_RETURN(const bool changes, ResolveRecords(context));
-  if (options_.request_id.empty()) return changes;
-  WriteResult reply = result_;
-  reply.as_of = context.seq;
-  request_ = storage::RequestEntry{.id = options_.request_id,
-                                   .digest = options_.request_digest,
-                                   .at_unix_us = now_unix_us_,
-                                   .reply = EncodeReply(reply)};
-  core_.requests.Expire(now_unix_us_, context.overlay.requests, context.batch);
-  context.batch.PutRequest(*request_);
-  if (!context.last) context.overlay.requests[options_.request_id] = *request_;
-  return true;
+  AZ_ASSIGN_OR_RETURN(bool changes, ResolveRecords(context));
+  if (!options_.request_id.empty()) {
+    WriteResult reply = result_;
+    reply.as_of = context.seq;
+    Remember(context, core_.requests, options_.request_id, options_.request_digest,
+             EncodeReply(reply));
+    changes = true;
+  }
+  if (!options_.load.empty()) {
+    const IngestState state{.last_batch = options_.load_batch,
+                            .inserted = load_.inserted + result_.inserted,
+                            .replaced = load_.replaced + result_.replaced,
+                            .as_of = context.seq};
+    Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load), /*digest=*/"",
+             EncodeLoadState(state));
+    changes = true;
+  }
+  return changes;
 }
 
 void RecordCommit::Apply(Seq seq) {
   if (replayed_) return;
-  if (request_.has_value()) core_.requests.Add(*std::move(request_));
+  for (storage::RequestEntry& entry : remembered_) {
+    RequestMemory& memory = IsLoadEntry(entry.id) ? core_.loads : core_.requests;
+    memory.Add(std::move(entry));
+  }
   for (const RowId row : retired_) MarkRetired(*collection_, row, seq);
   ApplyRecords(seq);
   if (counters_put_) collection_->live_rows.store(live_rows_, std::memory_order_release);

@@ -5,7 +5,9 @@
 #pragma once
 
 #include "engine/core.h"
+#include "engine/database.h"
 #include "engine/write/commit_queue.h"
+#include "engine/write/request_memory.h"
 #include "engine/write/validate.h"
 
 #include <cstdint>
@@ -75,10 +77,18 @@ class RecordCommit : public Commit {
  private:
   // A truncation before its turn made another collection of the same id. NotFound if it is gone.
   absl::Status FollowTruncation();
+  // What is remembered under `id`, in the store or by the group; null if nothing is.
+  const storage::RequestEntry* Remembered(const ResolveContext& context,
+                                          const RequestMemory& memory, std::string_view id) const;
   // True if the request was seen before: then result_ is its reply.
   absl::StatusOr<bool> FindReply(const ResolveContext& context);
+  // The same for a batch of a load. FailedPrecondition if it is not the next one.
+  absl::StatusOr<bool> FindLoad(const ResolveContext& context);
+  void Remember(ResolveContext& context, RequestMemory& memory, std::string id, std::string digest,
+                std::string reply);
 
-  std::optional<storage::RequestEntry> request_;  // To be remembered.
+  std::vector<storage::RequestEntry> remembered_;  // With what it did.
+  IngestState load_;                               // Before this batch.
   std::vector<RowId> retired_;
   uint64_t live_rows_ = 0;
   bool counters_put_ = false;

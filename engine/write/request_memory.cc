@@ -4,12 +4,15 @@
 #include "base/status.h"
 #include "engine/limits.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace azimuth::engine {
 namespace {
 
 constexpr uint8_t kReplyFormat = 1;
+// No byte of UTF-8, which is what clients' ids are.
+constexpr char kLoadTag = '\xFF';
 // Entries that one commit takes out: more than come in, so that the memory shrinks.
 constexpr int kExpiredPerCommit = 8;
 
@@ -17,30 +20,36 @@ constexpr int kExpiredPerCommit = 8;
 
 const storage::RequestEntry* RequestMemory::Find(std::string_view id, int64_t now_us) const {
   const auto it = entries_.find(id);
-  if (it == entries_.end() || it->second.at_unix_us + kRequestMemoryMicros <= now_us) {
-    return nullptr;
-  }
+  if (it == entries_.end() || it->second.at_unix_us + lifetime_us_ <= now_us) return nullptr;
   return &it->second;
 }
 
 void RequestMemory::Add(storage::RequestEntry entry) {
+  const auto it = entries_.find(std::string_view(entry.id));
+  if (it != entries_.end()) {
+    it->second = std::move(entry);
+    return;
+  }
   ages_.push_back({entry.at_unix_us, entry.id});
   std::string id = entry.id;
-  entries_.insert_or_assign(std::move(id), std::move(entry));
+  entries_.emplace(std::move(id), std::move(entry));
 }
 
 void RequestMemory::Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
                            storage::CommitBatch& batch) {
   for (int i = 0; i < kExpiredPerCommit && !ages_.empty(); ++i) {
-    const Age& oldest = ages_.front();
-    if (oldest.at_unix_us + kRequestMemoryMicros > now_us && ages_.size() < kRequestsMax) return;
-    // An id that was used again after its time has a younger entry.
-    const auto it = entries_.find(oldest.id);
-    if (it != entries_.end() && it->second.at_unix_us == oldest.at_unix_us &&
-        !pending.contains(oldest.id)) {
-      batch.DeleteRequest(oldest.id);
-      entries_.erase(it);
+    Age& oldest = ages_.front();
+    if (oldest.at_unix_us + lifetime_us_ > now_us && ages_.size() < entries_max_) return;
+    const auto it = entries_.find(std::string_view(oldest.id));
+    if (it->second.at_unix_us != oldest.at_unix_us || pending.contains(oldest.id)) {
+      // It was used again since, or is being used: as old as that.
+      Age younger{std::max(it->second.at_unix_us, oldest.at_unix_us), std::move(oldest.id)};
+      ages_.pop_front();
+      ages_.push_back(std::move(younger));
+      continue;
     }
+    batch.DeleteRequest(oldest.id);
+    entries_.erase(it);
     ages_.pop_front();
   }
 }
@@ -71,6 +80,41 @@ absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes) {
   result.as_of = Seq{as_of};
   result.repeated = true;
   return result;
+}
+
+std::string LoadEntryId(CollectionId collection, std::string_view load) {
+  std::string id(1, kLoadTag);
+  PutLittle(id, Raw(collection));
+  id.append(load);
+  return id;
+}
+
+bool IsLoadEntry(std::string_view id) {
+  return !id.empty() && id.front() == kLoadTag;
+}
+
+std::string EncodeLoadState(const IngestState& state) {
+  std::string out;
+  PutLittle(out, kReplyFormat);
+  PutLittle(out, state.last_batch);
+  PutLittle(out, state.inserted);
+  PutLittle(out, state.replaced);
+  PutLittle(out, Raw(state.as_of));
+  return out;
+}
+
+absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes) {
+  ByteReader reader(bytes);
+  uint8_t format = 0;
+  uint64_t as_of = 0;
+  IngestState state;
+  if (!reader.Little(format) || format != kReplyFormat || !reader.Little(state.last_batch) ||
+      !reader.Little(state.inserted) || !reader.Little(state.replaced) || !reader.Little(as_of) ||
+      !reader.empty()) {
+    return DataLoss("malformed state of a load, %d bytes", bytes.size());
+  }
+  state.as_of = Seq{as_of};
+  return state;
 }
 
 }  // namespace azimuth::engine

@@ -2,11 +2,14 @@
 // write can be repeated without being done twice.
 //
 // The same entries stand in the store (written in the batch of their write) and are read back at
-// start. Bounded in time (kRequestMemoryMicros) and number (kRequestsMax): the oldest go first.
+// start. Bounded in time and number: the oldest go first. Another one of it remembers how far bulk
+// loads have come (LoadState), in entries whose ids no client can give.
 // Thread safety: touched by the commit leader only (and by recovery).
 #pragma once
 
+#include "base/ids.h"
 #include "base/strings.h"
+#include "engine/database.h"
 #include "engine/query/request.h"
 #include "storage/row.h"
 #include "storage/store.h"
@@ -22,9 +25,12 @@ namespace azimuth::engine {
 
 class RequestMemory final {
  public:
+  RequestMemory(int64_t lifetime_us, size_t entries_max)
+      : lifetime_us_(lifetime_us), entries_max_(entries_max) {}
+
   // Null if the id is not known, or was last used too long before `now_us`.
   const storage::RequestEntry* Find(std::string_view id, int64_t now_us) const;
-  // REQUIRES: Find(entry.id) gave null.
+  // In place of what the id had.
   void Add(storage::RequestEntry entry);
   // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them;
   // those that `batch` writes anew already (`pending`) are left alone.
@@ -39,12 +45,22 @@ class RequestMemory final {
     int64_t at_unix_us;
     std::string id;
   };
+  const int64_t lifetime_us_;
+  const size_t entries_max_;
   StringMap<storage::RequestEntry> entries_;
-  std::deque<Age> ages_;  // In order of arrival.
+  // One for each entry, in order of arrival; an entry that was replaced may be younger.
+  std::deque<Age> ages_;
 };
 
 // The reply as the memory keeps it. Byte table: docs/FORMATS.md, "Remembered replies".
 std::string EncodeReply(const WriteResult& result);
 absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes);  // DataLoss.
+
+// The entry of a bulk load of a collection: its id, and the state as its reply. Byte table:
+// docs/FORMATS.md, "Remembered loads".
+std::string LoadEntryId(CollectionId collection, std::string_view load);
+bool IsLoadEntry(std::string_view id);
+std::string EncodeLoadState(const IngestState& state);
+absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes);  // DataLoss.
 
 }  // namespace azimuth::engine

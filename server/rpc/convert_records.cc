@@ -79,6 +79,10 @@ absl::StatusOr<RecordInputs> RecordsOf(const pb::UpdateRequest& request) {
   return RecordsOfEither(request);
 }
 
+absl::StatusOr<RecordInputs> RecordsOf(const pb::IngestBatch& batch) {
+  return RecordsOfEither(batch);
+}
+
 void ToWire(engine::RecordOutput&& record, pb::Record& out) {
   ToWire(record.key, *out.mutable_key());
   auto& fields = *out.mutable_fields();

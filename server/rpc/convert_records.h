@@ -24,10 +24,11 @@ struct RecordInputs {
 // Refuses an empty batch, and one of more than kBatchRecordsMax records before it converts any.
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordList& rows);
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns);
-// Whichever form the request (InsertRequest, UpsertRequest, UpdateRequest) has.
+// Whichever form the request (InsertRequest, UpsertRequest, UpdateRequest, IngestBatch) has.
 absl::StatusOr<RecordInputs> RecordsOf(const pb::InsertRequest& request);
 absl::StatusOr<RecordInputs> RecordsOf(const pb::UpsertRequest& request);
 absl::StatusOr<RecordInputs> RecordsOf(const pb::UpdateRequest& request);
+absl::StatusOr<RecordInputs> RecordsOf(const pb::IngestBatch& batch);
 
 void ToWire(engine::RecordOutput&& record, pb::Record& out);
 

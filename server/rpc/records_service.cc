@@ -67,8 +67,9 @@ void RecordsToWire(std::vector<engine::RecordOutput>&& records, Reply& reply) {
 
 class RecordServiceImpl final : public pb::RecordService::Service {
  public:
-  RecordServiceImpl(engine::Database& database, std::function<void()> on_failed_write)
-      : database_(database), on_failed_write_(std::move(on_failed_write)) {}
+  RecordServiceImpl(engine::Database& database, IngestStreams& streams,
+                    std::function<void()> on_failed_write)
+      : database_(database), streams_(streams), on_failed_write_(std::move(on_failed_write)) {}
 
   grpc::Status Insert(grpc::ServerContext* context, const pb::InsertRequest* request,
                       pb::InsertResponse* reply) override {
@@ -143,6 +144,12 @@ class RecordServiceImpl final : public pb::RecordService::Service {
     return HandleWrite(*context, request->database(), on_failed_write_, work);
   }
 
+  grpc::Status Ingest(grpc::ServerContext* context, IngestReaderWriter* stream) override {
+    return HandleCall(*context, /*database=*/"", [&](const CancelToken&) {
+      return ServeIngest(database_, streams_, *context, *stream, on_failed_write_);
+    });
+  }
+
   grpc::Status Get(grpc::ServerContext* context, const pb::GetRequest* request,
                    pb::GetResponse* reply) override {
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
@@ -212,14 +219,15 @@ class RecordServiceImpl final : public pb::RecordService::Service {
   }
 
   engine::Database& database_;
+  IngestStreams& streams_;
   const std::function<void()> on_failed_write_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeRecordService(engine::Database& database,
+std::unique_ptr<grpc::Service> MakeRecordService(engine::Database& database, IngestStreams& streams,
                                                  std::function<void()> on_failed_write) {
-  return std::make_unique<RecordServiceImpl>(database, std::move(on_failed_write));
+  return std::make_unique<RecordServiceImpl>(database, streams, std::move(on_failed_write));
 }
 
 }  // namespace azimuth::server

@@ -64,6 +64,19 @@ absl::Status CheckServed(const pb::DeleteRequest& request) {
   return CheckDurability(request.durability());
 }
 
+absl::Status CheckServed(const pb::IngestStart& start) {
+  switch (start.mode()) {
+    case pb::INGEST_MODE_UNSPECIFIED:
+    case pb::INGEST_MODE_UPSERT:
+    case pb::INGEST_MODE_INSERT:
+      break;
+    default:
+      return UnknownEnum("start.mode", start.mode(), "upsert or insert");
+  }
+  if (absl::Status status = CheckWrite(start); !status.ok()) return AtPlace("start", status);
+  return absl::OkStatus();
+}
+
 absl::Status CheckServed(const pb::QueryRequest& request) {
   AZ_RETURN_IF_ERROR(Refuse(!request.order_by().empty(), "order_by",
                             "leave it empty: records come in order of key"));

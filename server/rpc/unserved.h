@@ -17,6 +17,7 @@ absl::Status CheckServed(const pb::InsertRequest& request);
 absl::Status CheckServed(const pb::UpsertRequest& request);
 absl::Status CheckServed(const pb::UpdateRequest& request);
 absl::Status CheckServed(const pb::DeleteRequest& request);
+absl::Status CheckServed(const pb::IngestStart& start);
 absl::Status CheckServed(const pb::QueryRequest& request);
 absl::Status CheckServed(const pb::CountRequest& request);
 absl::Status CheckServed(const pb::SearchRequest& request);

@@ -24,7 +24,9 @@ from verify import has_verify, verify
 from workload import ENDS_AFTER_US, THREADS_PER_COLLECTION, Target, Writer
 from writes import repeat
 
-OPTIONS = (*TINY_SEGMENTS, "--write-buffer-mb", "1", "--log-level", "warning")
+OPTIONS = (
+    *TINY_SEGMENTS, "--bulk-commit-kb", "1", "--write-buffer-mb", "1", "--log-level", "warning",
+)  # fmt: skip
 LOAD_S = (0.05, 0.6)
 RECOVERY_KILL_S = (0.0, 0.3)
 FAILPOINT_LOAD_S = 3.0

@@ -25,6 +25,7 @@ inline DatabaseOptions SmallOptions(const std::string& path) {
   options.graph_rows_min = 32;
   options.growing_idle_ms = 20;
   options.build_threads = 2;
+  options.bulk_commit_bytes = 256;
   options.block_cache_bytes = uint64_t{8} << 20;
   options.write_buffer_bytes = uint64_t{1} << 20;
   return options;

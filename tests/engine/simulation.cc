@@ -38,6 +38,7 @@ Simulation::Simulation(uint64_t seed)
   options_.growing_rows_max = static_cast<uint32_t>(8 + Random(40));
   options_.graph_rows_min = static_cast<uint32_t>(4 + Random(12));
   options_.growing_idle_ms = 50;
+  options_.bulk_commit_bytes = Random(3) == 0 ? uint64_t{1} << 20 : 64;
   options_.segment_rows_max = Random(4) == 0 ? 64 : 4096;
   options_.write_buffer_bytes = uint64_t{8} << 20;
   UseManualWorkers(options_, workers_);

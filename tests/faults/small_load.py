@@ -24,7 +24,7 @@ KEYS = 240
 BATCH = 40
 OPTIONS = (
     "--growing-rows-max", "64", "--graph-rows-min", "16", "--growing-idle-ms", "20",
-    "--write-buffer-mb", "1", "--log-level", "warning",
+    "--bulk-commit-kb", "1", "--write-buffer-mb", "1", "--log-level", "warning",
 )  # fmt: skip
 CALL_TIMEOUT_S = 15.0
 BUILD_TIMEOUT_S = 2.0

@@ -64,7 +64,7 @@ TEST(ParseCommandLine, ReadsEveryOption) {
        "--rpc-memory-mb=256", "--port-file=/p", "--growing-rows-max=7", "--graph-rows-min=3",
        "--growing-idle-ms=0", "--segment-rows-max=99", "--build-threads=2", "--block-cache-mb=8",
        "--write-buffer-mb=4", "--memory-mb=500", "--unindexed-rows-slow=10",
-       "--unindexed-rows-max=20"});
+       "--unindexed-rows-max=20", "--bulk-commit-kb=3"});
   ASSERT_EQ(command.action, Action::kServe) << command.error;
   const Config& config = command.config;
   EXPECT_EQ(config.listen, (HostPort{"::1", 0}));
@@ -83,6 +83,7 @@ TEST(ParseCommandLine, ReadsEveryOption) {
   EXPECT_EQ(config.database.memory_bytes, uint64_t{500} << 20);
   EXPECT_EQ(config.database.unindexed_rows_slow, 10U);
   EXPECT_EQ(config.database.unindexed_rows_max, 20U);
+  EXPECT_EQ(config.database.bulk_commit_bytes, 3072U);
 }
 
 TEST(ParseCommandLine, SlowsWritesDownBeforeItRefusesThem) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -194,6 +194,16 @@ class Transport:
 
     def update(self, request: records_pb2.UpdateRequest) -> records_pb2.UpdateResponse:
         return self._write(self._records.Update, request, records_pb2.UpdateResponse)
+
+    def ingest(self, requests: Iterator[records_pb2.IngestRequest]) -> Any:
+        """Opens a stream; returns the call, whose iterator raises grpc.RpcError."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        return self._records.Ingest(requests)
+
+    def error_of(self, error: grpc.RpcError, method: str) -> AzimuthError:
+        """Returns the exception for a stream that failed."""
+        return self._error(error, method)
 
     def delete(self, request: records_pb2.DeleteRequest) -> records_pb2.DeleteResponse:
         return self._write(self._records.Delete, request, records_pb2.DeleteResponse)

@@ -6,7 +6,7 @@ All of them go through `send_parts`, one request after the other, each with an i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
+from itertools import count, islice
 from typing import Any, Callable, Optional, TypeVar, Union
 from uuid import uuid4
 
@@ -17,11 +17,12 @@ from ._columns import REQUEST_BYTES_MAX, REQUEST_ROWS_MAX, Batch, Keys, cut
 from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._generated.azimuth.v1 import records_pb2 as pb_records
 from ._generated.azimuth.v1 import types_pb2 as pb
+from ._ingest import Load
 from ._rows import encode_record, read_version
 from ._transport import Transport
 from ._values import make_filter
 from .errors import AzimuthError
-from .results import DeleteResult, Record, UpdateResult, WriteResult
+from .results import DeleteResult, IngestResult, Record, UpdateResult, WriteResult
 from .schema import CollectionInfo
 
 Params = Optional[Mapping[str, Any]]
@@ -167,6 +168,70 @@ class CollectionWrites:
         """
         send = self._upserting(request_id, relaxed, if_version)
         return self._write_columns(_NOTHING, send, keys, vectors, fields, expires_at)
+
+    def ingest(
+        self,
+        batches: Iterable[Mapping[str, Any]],
+        *,
+        mode: str = "upsert",
+        load: str | None = None,
+        skip_refused: bool = False,
+        relaxed: bool = False,
+        timeout: float | None = None,
+    ) -> IngestResult:
+        """Loads many batches of records over one stream: the fastest way to write.
+
+        While batches are on their way the next ones are made; the server says how many may be, and
+        slows the load down when it cannot keep up. Each batch is atomic, and durable when it is
+        acknowledged; they are applied in order. After a break the stream is opened again and goes
+        on where it was: no batch is applied twice.
+
+        Args:
+            batches: Each a dict with ``keys`` and whatever of ``vectors``, ``fields`` and
+                ``expires_at`` the records have, as :meth:`upsert` takes them; best are some
+                megabytes, at most 32 MiB.
+            mode: ``"upsert"``, or ``"insert"``: a batch with a key that exists is refused.
+            load: A name for the load, 1 to 100 bytes. A call that names a load which was broken off
+                (within a day) passes over the batches that it had applied: give it the same
+                batches again. None: a name of its own, for this call alone.
+            skip_refused: Whether to go on after a batch that the server refuses; the result tells
+                which. Else its error ends the load.
+            relaxed: As in :meth:`insert`.
+            timeout: How many seconds may pass without an acknowledgement; None: as the client's.
+
+        Raises:
+            What :meth:`upsert` and :meth:`insert` raise, of the first batch that is refused:
+            batches before it stay written, and ``partial_load`` of the error has the result so far.
+        """
+        modes = {"upsert": pb_records.INGEST_MODE_UPSERT, "insert": pb_records.INGEST_MODE_INSERT}
+        if mode not in modes:
+            raise ValueError(f"mode: expected 'upsert' or 'insert', got {mode!r}")
+        if load is not None and (not isinstance(load, str) or not load):
+            raise ValueError(f"load: expected a string of 1 to 100 bytes, got {load!r}")
+        start = pb_records.IngestStart(
+            collection=self._name,
+            mode=modes[mode],
+            load=load or "",
+            durability=_durability(relaxed),
+        )
+        running = Load(
+            self._transport, start, skip_refused, timeout or self._transport.timeout
+        )
+        try:
+            done = running.last_batch() if load is not None else 0
+            for batch in islice(batches, done, None):
+                columns = self._batch(**batch)
+                running.send(
+                    lambda columns=columns: pb_records.IngestBatch(
+                        columns=columns.message(0, len(columns))
+                    )
+                )
+            return running.finish()
+        except AzimuthError as error:
+            error.partial_load = running.result()
+            raise
+        finally:
+            running.close()
 
     def update(
         self,
@@ -385,17 +450,26 @@ class CollectionWrites:
         fields: Mapping[str, Any] | None,
         expires_at: Any,
     ) -> T:
-        if vectors is None:
-            vectors = {}
-        elif not isinstance(vectors, Mapping):
-            vectors = {self._only_vector_field("vectors"): vectors}
-        batch = Batch(keys, vectors, fields or {}, expires_at)
+        batch = self._batch(keys, vectors, fields, expires_at)
         return send_parts(
             nothing,
             len(batch),
             batch.parts(),
             lambda start, stop: send(columns=batch.message(start, stop)),
         )
+
+    def _batch(
+        self,
+        keys: npt.ArrayLike,
+        vectors: Vectors | None = None,
+        fields: Mapping[str, Any] | None = None,
+        expires_at: Any = None,
+    ) -> Batch:
+        if vectors is None:
+            vectors = {}
+        elif not isinstance(vectors, Mapping):
+            vectors = {self._only_vector_field("vectors"): vectors}
+        return Batch(keys, vectors, fields or {}, expires_at)
 
     def _write_records(
         self, nothing: T, send: Callable[..., T], records: Iterable[Mapping[str, Any] | Record]

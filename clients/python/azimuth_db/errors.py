@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    from .results import DeleteResult, UpdateResult, WriteResult
+    from .results import DeleteResult, IngestResult, UpdateResult, WriteResult
 
 __all__ = [
     "Aborted",
@@ -44,6 +44,7 @@ class AzimuthError(Exception):
         details: What else is known: ``method``, ``address`` and the trailing metadata of the reply.
         partial: For writes that were sent as several requests: what the requests before the failed
             one wrote, and they stay written. None for everything else.
+        partial_load: For loads (`ingest`): what they had done before. None for everything else.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class AzimuthError(Exception):
         self.message = message
         self.details: dict[str, str | bytes] = dict(details or {})
         self.partial: WriteResult | UpdateResult | DeleteResult | None = None
+        self.partial_load: IngestResult | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -65,7 +67,11 @@ class AzimuthError(Exception):
         return f"{type(self).__name__}({self.code.name}, {self.message!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.code, self.message, self.details), {"partial": self.partial})
+        return (
+            type(self),
+            (self.code, self.message, self.details),
+            {"partial": self.partial, "partial_load": self.partial_load},
+        )
 
 
 class InvalidArgument(AzimuthError, ValueError):

@@ -16,14 +16,17 @@ from ._generated.azimuth.v1 import search_pb2 as pb_search
 from ._generated.azimuth.v1 import types_pb2 as pb
 from ._times import from_micros
 from ._values import read_value
+from .errors import AzimuthError
 
 __all__ = [
     "BatchResult",
     "DeleteResult",
     "Hit",
+    "IngestResult",
     "Key",
     "QueryResult",
     "Record",
+    "RefusedBatch",
     "SearchResult",
     "SearchWork",
     "UpdateResult",
@@ -111,6 +114,38 @@ class WriteResult:
             self.replayed or later.replayed,
             self.synced and later.synced,
         )
+
+
+class RefusedBatch(NamedTuple):
+    """A batch of a load that was passed over.
+
+    Attributes:
+        number: Which one, counted from 1.
+        error: Why; nothing of it was written.
+    """
+
+    number: int
+    error: AzimuthError
+
+
+class IngestResult(NamedTuple):
+    """What a load has done, over all its streams.
+
+    Attributes:
+        load: Its name.
+        batches: The last batch that was applied or passed over.
+        inserted: Keys that were new.
+        replaced: Keys that existed.
+        as_of: The sequence number of the last batch; 0 if this call sent none.
+        refused: Batches that were passed over by this call.
+    """
+
+    load: str
+    batches: int
+    inserted: int
+    replaced: int
+    as_of: int
+    refused: tuple[RefusedBatch, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ TEST(CommitQueueMemory, AWriteThatGetsNoneLeavesTheQueueAsItWas) {
   DiskGuard disk(dir.path(), dir.path() + "/BALLAST", storage::Files::Posix(), {});
   Durability durability(disk);
   ViewRegistry views(Seq{0}, (*store)->TakeSnapshot());
-  CommitQueue queue(**store, views, durability, Clock::System(), Seq{0});
+  CommitQueue queue(**store, views, durability, Clock::System(), Seq{0}, /*bulk_bytes=*/0);
   int failed = 0;
   for (int allocations = 0; allocations < 8; ++allocations) {
     EmptyCommit commit;

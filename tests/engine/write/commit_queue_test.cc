@@ -25,7 +25,8 @@ class CommitQueueTest : public ::testing::Test {
     EXPECT_OK(opened);
     store_ = *std::move(opened);
     views_ = std::make_unique<ViewRegistry>(Seq{0}, store_->TakeSnapshot());
-    queue_ = std::make_unique<CommitQueue>(*store_, *views_, durability_, Clock::System(), Seq{0});
+    queue_ = std::make_unique<CommitQueue>(*store_, *views_, durability_, Clock::System(), Seq{0},
+                                           /*bulk_bytes=*/uint64_t{2} << 20);
   }
 
   TempDir dir_;

@@ -1,0 +1,221 @@
+#include "storage/row_tables.h"
+
+#include "base/failpoint.h"
+#include "storage/store.h"
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace azimuth::storage {
+namespace {
+
+using ::azimuth::testing::StatusIs;
+using ::azimuth::testing::TempDir;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+constexpr RowStoreId kStore{7};
+constexpr RowStoreId kOther{9};
+constexpr FieldId kField{2};
+constexpr FieldId kSecond{3};
+constexpr RowRange kAllRows{RowId{0}, RowId{~uint64_t{0}}};
+constexpr StoreOptions kSmall{.block_cache_bytes = 1 << 20, .write_buffer_bytes = 1 << 20};
+
+std::unique_ptr<Store> OpenStore(const TempDir& dir) {
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(dir.File("rocks"), kSmall);
+  EXPECT_OK(store);
+  return store.ok() ? std::move(store).value() : nullptr;
+}
+
+std::vector<std::pair<uint64_t, float>> Vectors(const Store& store, RowStoreId id, FieldId field,
+                                                const ReadSnapshot* snapshot = nullptr) {
+  std::vector<std::pair<uint64_t, float>> found;
+  EXPECT_OK(store.ScanVectors(
+      id, field, kAllRows,
+      [&](RowId row, std::span<const float> vector) {
+        found.emplace_back(Raw(row), vector[0]);
+        return absl::OkStatus();
+      },
+      snapshot));
+  return found;
+}
+
+std::array<float, 3> Vector(float value) {
+  return {value, 1.0f, -2.5f};
+}
+
+// Rows [first, end) of kStore with their vectors in tables, `value` in each.
+CommitBatch BatchOf(Store& store, uint64_t first, uint64_t end, float value,
+                    FieldId field = kField) {
+  CommitBatch batch;
+  batch.PutVectorsInto(store.NewRowTables());
+  for (uint64_t row = first; row < end; ++row) {
+    batch.PutRow(kStore, RowId{row}, {.insert_seq = Seq{1}, .key = static_cast<int64_t>(row)});
+    batch.PutVector(kStore, field, RowId{row}, Vector(value));
+  }
+  batch.PutCounters(kStore, {RowId{end}, end});
+  return batch;
+}
+
+TEST(RowTables, AreReadLikeRowsOfTheLogAndSurviveTheProcess) {
+  TempDir dir;
+  {
+    const auto store = OpenStore(dir);
+    CommitBatch logged;
+    logged.PutVector(kStore, kField, RowId{0}, Vector(10));
+    logged.PutVector(kStore, kField, RowId{1}, Vector(11));
+    ASSERT_OK(store->Commit(logged, true));
+    CommitBatch batch;
+    batch.PutVectorsInto(store->NewRowTables());
+    for (const uint64_t row : {2, 3}) {
+      batch.PutVector(kStore, kField, RowId{row}, Vector(12));
+      batch.PutVector(kStore, kSecond, RowId{row}, Vector(13));
+      batch.PutVector(kOther, kField, RowId{row}, Vector(14));
+    }
+    ASSERT_OK(store->Commit(batch, true));
+    CommitBatch after;
+    after.PutVector(kStore, kField, RowId{4}, Vector(15));
+    ASSERT_OK(store->Commit(after, true));
+  }
+  const auto store = OpenStore(dir);
+  EXPECT_THAT(Vectors(*store, kStore, kField),
+              ElementsAre(Pair(0, 10), Pair(1, 11), Pair(2, 12), Pair(3, 12), Pair(4, 15)));
+  EXPECT_THAT(Vectors(*store, kStore, kSecond), ElementsAre(Pair(2, 13), Pair(3, 13)));
+  EXPECT_THAT(Vectors(*store, kOther, kField), ElementsAre(Pair(2, 14), Pair(3, 14)));
+}
+
+TEST(RowTables, AreNotSeenBySnapshotsFromBefore) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  const auto before = store->TakeSnapshot();
+  CommitBatch batch = BatchOf(*store, 0, 2, 1);
+  ASSERT_OK(store->Commit(batch, true));
+  EXPECT_THAT(Vectors(*store, kStore, kField, before.get()), IsEmpty());
+  EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(0, 1), Pair(1, 1)));
+}
+
+TEST(RowTables, LeaveNoFilesBehind) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  {
+    const auto dropped = store->NewRowTables();
+    dropped->PutVector(kStore, kField, RowId{0}, Vector(1));
+    EXPECT_FALSE(dropped->empty());
+    CommitBatch batch = BatchOf(*store, 1, 3, 2);
+    ASSERT_OK(store->Commit(batch, true));
+  }
+  EXPECT_THAT(*ListDirectory(dir.File("rocks/intake")), IsEmpty());
+  EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(1, 2), Pair(2, 2)));
+}
+
+TEST(RowTables, OutOfOrderIsRefusedWhole) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  CommitBatch batch;
+  batch.PutVectorsInto(store->NewRowTables());
+  batch.PutVector(kStore, kField, RowId{5}, Vector(1));
+  batch.PutVector(kStore, kField, RowId{4}, Vector(1));
+  batch.PutCounters(kStore, {RowId{6}, 2});
+  EXPECT_THAT(store->Commit(batch, true),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("order")));
+  EXPECT_THAT(Vectors(*store, kStore, kField), IsEmpty());
+  EXPECT_EQ(Raw(store->GetCounters(kStore)->next_row), 0U);
+}
+
+// Dies between the tables and the commit that leads to them.
+TEST(RowTables, OfACommitThatNeverCameAreRemovedByTheNextStart) {
+  TempDir dir;
+  {
+    const auto store = OpenStore(dir);
+    CommitBatch batch = BatchOf(*store, 0, 2, 1);
+    ASSERT_OK(store->Commit(batch, true));
+    const auto tables = store->NewRowTables();
+    tables->PutVector(kStore, kField, RowId{2}, Vector(2));
+    tables->PutVector(kStore, kSecond, RowId{2}, Vector(2));
+    tables->PutEncodedRow(kStore, RowId{2}, EncodeRow({.insert_seq = Seq{2}, .key = int64_t{2}}));
+    tables->PutRetired(kStore, RowId{2}, Seq{3});
+    ASSERT_OK(store->TakeIn(*tables));
+  }
+  const auto store = OpenStore(dir);
+  EXPECT_EQ(store->ListTablesEnds()->size(), 1U);
+  ASSERT_OK(store->RemoveLeftovers(false));
+  EXPECT_THAT(*store->ListTablesEnds(), IsEmpty());
+  EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(0, 1), Pair(1, 1)));
+  EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty());
+  EXPECT_FALSE((*store->GetRows(kStore, std::array{RowId{2}}))[0].has_value());
+  // The same ids again, over what deletes them, also with memtables that have not been flushed.
+  CommitBatch again = BatchOf(*store, 2, 4, 3);
+  ASSERT_OK(store->Commit(again, true));
+  EXPECT_THAT(Vectors(*store, kStore, kField),
+              ElementsAre(Pair(0, 1), Pair(1, 1), Pair(2, 3), Pair(3, 3)));
+  EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty());
+}
+
+TEST(RowTables, AreFoundWithoutANoteToo) {
+  TempDir dir;
+  {
+    const auto store = OpenStore(dir);
+    CommitBatch batch;
+    batch.PutVector(kStore, kField, RowId{3}, Vector(1));
+    batch.PutVector(kStore, kSecond, RowId{4}, Vector(1));
+    batch.PutVector(kOther, kField, RowId{0}, Vector(1));
+    batch.PutCounters(kStore, {RowId{4}, 1});
+    batch.PutCounters(kOther, {RowId{1}, 1});
+    ASSERT_OK(store->Commit(batch, true));
+  }
+  const auto store = OpenStore(dir);
+  ASSERT_OK(store->RemoveLeftovers(false));
+  EXPECT_THAT(Vectors(*store, kStore, kSecond), ElementsAre(Pair(4, 1)));
+  ASSERT_OK(store->RemoveLeftovers(true));
+  EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(3, 1)));
+  EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty());
+  EXPECT_THAT(Vectors(*store, kOther, kField), ElementsAre(Pair(0, 1)));
+}
+
+TEST(RowTables, OfACommitThatFailedAreDeletedBeforeTheNextOne) {
+#ifndef AZ_FAILPOINTS_ENABLED
+  GTEST_SKIP() << "this build has no failpoints";
+#endif
+  for (const Failpoint point : {Failpoint::kTablesBeforeTakeIn, Failpoint::kTablesAfterTakeIn}) {
+    TempDir dir;
+    const auto store = OpenStore(dir);
+    CommitBatch first = BatchOf(*store, 0, 2, 1, kSecond);
+    ASSERT_OK(ArmFailpoints(std::string(FailpointName(point)) + "=error"));
+    EXPECT_FALSE(store->Commit(first, true).ok());
+    ASSERT_OK(ArmFailpoints(""));
+    CommitBatch next = BatchOf(*store, 2, 4, 2);
+    ASSERT_OK(store->Commit(next, true));
+    EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(2, 2), Pair(3, 2)));
+    EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty()) << FailpointName(point);
+    EXPECT_EQ(Raw(store->GetCounters(kStore)->next_row), 4U);
+  }
+}
+
+TEST(RowTables, TakesOneNoteForManyRows) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  CommitBatch first = BatchOf(*store, 0, 2, 1);
+  ASSERT_OK(store->Commit(first, true));
+  const auto ends = store->ListTablesEnds();
+  ASSERT_OK(ends);
+  ASSERT_EQ(ends->size(), 1U);
+  EXPECT_EQ(ends->front().first, kStore);
+  EXPECT_GE(Raw(ends->front().second), 1000U);
+  CommitBatch second = BatchOf(*store, 2, 4, 1);
+  ASSERT_OK(store->Commit(second, true));
+  EXPECT_EQ(*store->ListTablesEnds(), *ends);
+}
+
+}  // namespace
+}  // namespace azimuth::storage
