@@ -92,6 +92,9 @@ std::vector<rocksdb::IngestExternalFileArg> RowTables::Rep::Arguments() const {
     argument.external_files.insert(argument.external_files.end(), run.files.begin(),
                                    run.files.end());
     argument.options.move_files = true;
+    // With sequence numbers of RocksDB's own, for the sake of snapshots, its merges would write all
+    // of it a second time as soon as no snapshot needs the numbers, only to take them out.
+    argument.options.snapshot_consistency = false;
     // The files are not written again, so that what was synced stays synced.
     argument.options.write_global_seqno = false;
   }

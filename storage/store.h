@@ -117,7 +117,8 @@ struct StoreOptions {
   uint64_t memory_bytes() const { return block_cache_bytes + 4 * write_buffer_bytes; }
 };
 
-// The store as it was at one moment, for reads. Must die before its Store is closed.
+// The store as it was at one moment, for reads; but for what row tables have brought since, at row
+// ids that were not given out then. Must die before its Store is closed.
 // Thread safety: immutable.
 class ReadSnapshot final {
  public:

@@ -61,10 +61,12 @@ class RowsCheck final {
     } else {
       found_.counters = *counters;
     }
-    AZ_RETURN_IF_ERROR(FindLeftovers(counters));
     AZ_RETURN_IF_ERROR(ReadRetired());
     AZ_RETURN_IF_ERROR(ReadRows());
     AZ_RETURN_IF_ERROR(ReadKeys());
+    // Past it a bulk load may have brought what is not committed, or never was.
+    if (found_.rows_complete) rows_.end = found_.counters.next_row;
+    if (!found_.rows.empty()) rows_.end = std::max(rows_.end, Next(found_.rows.back()));
     for (const VectorFieldDef& field : collection_.schema.vectors) {
       AZ_RETURN_IF_ERROR(ReadVectors(field));
     }
@@ -85,7 +87,6 @@ class RowsCheck final {
     return ++steps_ % kBatch == 0 ? context_.cancel.Check() : absl::OkStatus();
   }
 
-  absl::Status FindLeftovers(const absl::StatusOr<storage::RowStoreCounters>& counters);
   absl::Status ReadRetired();
   absl::Status ReadRows();
   absl::Status ReadKeys();
@@ -99,7 +100,7 @@ class RowsCheck final {
   CheckContext& context_;
   const CheckedCollection& collection_;
   StoreRows found_;
-  RowRange rows_ = kAllRows;  // Without what a bulk load left that never was committed.
+  RowRange rows_ = kAllRows;  // Those that may have vectors.
   uint64_t steps_ = 0;
   Seq last_insert_{};
   uint64_t live_ = 0;
@@ -113,20 +114,6 @@ Seq RowsCheck::RetiredAt(RowId row) const {
       std::lower_bound(found_.retired.begin(), found_.retired.end(), row,
                        [](const auto& entry, RowId wanted) { return entry.first < wanted; });
   return it == found_.retired.end() || it->first != row ? kSeqMax : it->second;
-}
-
-// The next start removes them.
-absl::Status RowsCheck::FindLeftovers(const absl::StatusOr<storage::RowStoreCounters>& counters) {
-  const auto ends = context_.store.ListTablesEnds(context_.snapshot);
-  if (IsUnreadable(ends.status())) {
-    Unreadable("notes of row tables", ends.status());
-    return absl::OkStatus();
-  }
-  AZ_RETURN_IF_ERROR(ends.status());
-  for (const auto& entry : *ends) {
-    if (entry.first == collection_.row_store && counters.ok()) rows_.end = counters->next_row;
-  }
-  return absl::OkStatus();
 }
 
 absl::Status RowsCheck::ReadRetired() {
