@@ -17,7 +17,7 @@
 namespace azimuth::storage {
 namespace {
 
-constexpr uint32_t kFormatVersion = 3;
+constexpr uint32_t kFormatVersion = 4;
 // Opened and at once made a directory of kFormatVersion: all that it holds reads the same there.
 constexpr uint32_t kFormatVersionMin = 1;
 // Before it the incarnation was the instance, too.

@@ -62,7 +62,6 @@ UNKNOWN = [
 LATER = {
     37: ["CollectionService/Alter"],
     42: ["CollectionService/SetAlias", "CollectionService/DropAlias"],
-    70: ["RecordService/Ingest"],
     89: ["SearchService/Hybrid"],
     90: ["SearchService/Recommend"],
     107: ["AdminService/CreateSnapshot", "AdminService/DeleteSnapshot"],

@@ -168,7 +168,7 @@ void CheckVersion3(std::unique_ptr<Database> db, const TempDir& dir) {
   ASSERT_OK(db->Close());
   db.reset();
   ASSERT_OK_AND_ASSIGN(const auto data, storage::DataDir::OpenToRead(dir.File("data")));
-  EXPECT_EQ(data.format_version(), 3U);
+  EXPECT_EQ(data.format_version(), 4U);
   ASSERT_OK_AND_ASSIGN(const auto mark,
                        storage::Watermark::Read(data.watermark_path(), data.instance()));
   EXPECT_FALSE(mark.damaged);
@@ -196,13 +196,52 @@ TEST(RecoverFormat, Version2OpensWithTheSameAnswers) {
 }
 
 TEST(RecoverFormat, Version3OpensWithTheSameAnswers) {
-  const std::string fixture = FixturePath("format-3");
+  const TempDir dir;
+  auto db = OpenCopy(FixturePath("format-3"), dir);
+  ExpectSealed(*db, "points");
+  ExpectSealed(*db, "ends");
+  Check(*db);
+  CheckVersion2(*db);
+  CheckVersion3(std::move(db), dir);
+}
+
+// What format 4 brought: bulk loads, and vectors in row tables, of which a note tells.
+void FillVersion4(Database& db) {
+  Schema loaded;
+  loaded.vectors.push_back({.name = "a", .dim = 64, .metric = Metric::kL2});
+  ASSERT_OK(db.CreateCollection("loaded", loaded, false, kNoCancel));
+  const std::vector<float> vector(64, 1.0F);
+  std::vector<IngestBatch> batches;
+  for (uint64_t number = 1; number <= 3; ++number) {
+    batches.push_back({.number = number});
+    for (int64_t i = 0; i < 20; ++i) {
+      batches.back().records.push_back({.key = Key{static_cast<int64_t>(number) * 20 + i},
+                                        .fields = {},
+                                        .vectors = {{"a", vector}}});
+    }
+  }
+  for (const auto& result :
+       db.Ingest({.collection = "loaded", .load = "first"}, std::move(batches), kNoCancel)) {
+    ASSERT_OK(result);
+  }
+}
+
+void CheckVersion4(Database& db) {
+  ASSERT_OK_AND_ASSIGN(const auto count, db.Count("loaded", {}, kNoCancel));
+  EXPECT_EQ(count.count, 60U);
+  ASSERT_OK_AND_ASSIGN(const auto report, db.Verify("", /*deep=*/true, kNoCancel));
+  EXPECT_TRUE(report.sound());
+}
+
+TEST(RecoverFormat, Version4OpensWithTheSameAnswers) {
+  const std::string fixture = FixturePath("format-4");
   if (std::getenv("AZIMUTH_UPDATE_GOLDEN") != nullptr) {
     std::filesystem::remove_all(fixture);
     std::filesystem::create_directories(fixture);
     const auto db = OpenOrDie(SmallOptions(fixture));
     Fill(*db);
     FillVersion2(*db);
+    FillVersion4(*db);
     ASSERT_OK(db->Close());
     // RocksDB's log and its copies of the options name the machine, and are not part of the format.
     for (const auto& entry : std::filesystem::directory_iterator(fixture + "/rocks")) {
@@ -226,6 +265,7 @@ TEST(RecoverFormat, Version3OpensWithTheSameAnswers) {
   ExpectSealed(*db, "ends");
   Check(*db);
   CheckVersion2(*db);
+  CheckVersion4(*db);
   CheckVersion3(std::move(db), dir);
 }
 

@@ -336,9 +336,7 @@ def test_more_streams_than_are_allowed_are_refused(server: ServerProcess) -> Non
 
 
 @pytest.mark.usefixtures("items")
-def test_a_stream_that_breaks_off_leaves_whole_batches(
-    server: ServerProcess, db: Client
-) -> None:
+def test_a_stream_that_breaks_off_leaves_whole_batches(server: ServerProcess, db: Client) -> None:
     with grpc.insecure_channel(server.address) as channel:
         stub = records_pb2_grpc.RecordServiceStub(channel)
         hold = threading.Event()

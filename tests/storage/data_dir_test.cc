@@ -28,6 +28,7 @@ using ::azimuth::testing::WriteBytes;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 
 std::vector<std::string> Names(const std::string& path) {
   return ListDirectory(path).value_or(std::vector<std::string>{"<cannot list>"});
@@ -37,8 +38,8 @@ TEST(DataDir, MakesAFreshDirectoryWhole) {
   const TempDir temp;
   ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.File("data")));
   EXPECT_THAT(Names(dir.path()), ElementsAre("FORMAT", "LOCK", "quarantine", "segments"));
-  EXPECT_EQ(dir.format_version(), 3u);
-  EXPECT_EQ(dir.found_version(), 3u);
+  EXPECT_EQ(dir.format_version(), 4u);
+  EXPECT_EQ(dir.found_version(), 4u);
   EXPECT_EQ(dir.rocks_path(), temp.File("data/rocks"));
   EXPECT_EQ(dir.segment_path(SegmentId{0x1a}), temp.File("data/segments/000000000000001a.seg"));
 }
@@ -71,11 +72,11 @@ TEST(DataDir, IsLockedWhileItIsOpen) {
 
 TEST(DataDir, RefusesANewerFormatUntouched) {
   const TempDir temp;
-  const std::string text = "azimuth data directory, format 4\nwhatever comes then\n";
+  const std::string text = "azimuth data directory, format 5\nwhatever comes then\n";
   WriteBytes(temp.File("FORMAT"), text);
   EXPECT_THAT(DataDir::Open(temp.path()),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("format 4"), HasSubstr("newest"), HasSubstr(temp.path()))));
+                       AllOf(HasSubstr("format 5"), HasSubstr("newest"), HasSubstr(temp.path()))));
   EXPECT_THAT(Names(temp.path()), ElementsAre("FORMAT"));
   EXPECT_EQ(ReadBytes(temp.File("FORMAT")), text);
 }
@@ -132,36 +133,36 @@ std::string FormatFile(int version) {
   return body + absl::StrFormat("crc32c %08x\n", Crc32c(std::string_view(body)));
 }
 
-// That of the newest version which a directory of an older one is given: until then one number was
-// both.
-std::string UpgradedFormatFile() {
-  const std::string body =
-      "azimuth data directory, format 3\ninstance 0123456789abcdef\n"
-      "incarnation 0123456789abcdef\n";
+// That of the newest version which a directory of an older one is given: before version 3 one
+// number was both.
+std::string UpgradedFormatFile(int version) {
+  const std::string body = absl::StrFormat(
+      "azimuth data directory, format 4\ninstance %s\nincarnation 0123456789abcdef\n",
+      version < 3 ? "0123456789abcdef" : "fedcba9876543210");
   return body + absl::StrFormat("crc32c %08x\n", Crc32c(std::string_view(body)));
 }
 
-TEST(DataDir, ReadsTheFormatFileOfVersionThree) {
+TEST(DataDir, ReadsTheFormatFileOfVersionFour) {
   const TempDir temp;
-  WriteBytes(temp.File("FORMAT"), FormatFile(3));
+  WriteBytes(temp.File("FORMAT"), FormatFile(4));
   ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.path()));
   EXPECT_EQ(dir.instance(), 0xfedcba9876543210u);
   EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
-  EXPECT_EQ(dir.format_version(), 3u);
-  EXPECT_EQ(ReadBytes(temp.File("FORMAT")), FormatFile(3));
+  EXPECT_EQ(dir.format_version(), 4u);
+  EXPECT_EQ(ReadBytes(temp.File("FORMAT")), FormatFile(4));
 }
 
-TEST(DataDir, MakesADirectoryOfAnOlderVersionOneOfVersionThree) {
-  for (const int version : {1, 2}) {
+TEST(DataDir, MakesADirectoryOfAnOlderVersionOneOfVersionFour) {
+  for (const int version : {1, 2, 3}) {
     const TempDir temp;
     WriteBytes(temp.File("FORMAT"), FormatFile(version));
     for (int i = 0; i < 2; ++i) {
       ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.path()));
-      EXPECT_EQ(dir.instance(), 0x0123456789abcdefu);
+      EXPECT_EQ(dir.instance(), version < 3 ? 0x0123456789abcdefu : 0xfedcba9876543210u);
       EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
-      EXPECT_EQ(dir.format_version(), 3u);
-      EXPECT_EQ(dir.found_version(), i == 0 ? static_cast<uint32_t>(version) : 3u);
-      EXPECT_EQ(ReadBytes(temp.File("FORMAT")), UpgradedFormatFile());
+      EXPECT_EQ(dir.format_version(), 4u);
+      EXPECT_EQ(dir.found_version(), i == 0 ? static_cast<uint32_t>(version) : 4u);
+      EXPECT_EQ(ReadBytes(temp.File("FORMAT")), UpgradedFormatFile(version));
     }
   }
 }
@@ -175,7 +176,7 @@ TEST(DataDir, LeavesADirectoryOfVersionOneAloneWhileAnotherServerHoldsIt) {
 }
 
 TEST(DataDir, OpensTheFixturesOfOlderVersions) {
-  for (const int version : {1, 2}) {
+  for (const int version : {1, 2, 3}) {
     const std::filesystem::path fixture =
         std::filesystem::canonical(__FILE__).parent_path().parent_path() / "fixtures" /
         absl::StrFormat("format-%d", version);
@@ -185,13 +186,13 @@ TEST(DataDir, OpensTheFixturesOfOlderVersions) {
     ASSERT_OK_AND_ASSIGN(const DataDir dir, DataDir::Open(temp.File("data")));
     const std::string after = ReadBytes(temp.File("data/FORMAT"));
     EXPECT_THAT(before, HasSubstr(absl::StrFormat("format %d\n", version)));
-    EXPECT_THAT(after, HasSubstr("format 3\n"));
-    EXPECT_EQ(dir.instance(), dir.incarnation());
+    EXPECT_THAT(after, HasSubstr("format 4\n"));
+    EXPECT_EQ(dir.instance() == dir.incarnation(), version < 3);
     const std::string incarnation = absl::StrFormat("\nincarnation %016x\n", dir.incarnation());
     EXPECT_THAT(before, HasSubstr(incarnation));
     EXPECT_THAT(after, HasSubstr(incarnation));
     EXPECT_THAT(Names(dir.path()),
-                ElementsAre("FORMAT", "LOCK", "quarantine", "rocks", "segments"));
+                IsSupersetOf({"FORMAT", "LOCK", "quarantine", "rocks", "segments"}));
   }
 }
 
@@ -243,7 +244,7 @@ TEST(DataDir, ChangesItsIncarnationAsAWholeOrNotAtAll) {
 }
 
 TEST(DataDir, CanBeLookedAtWithoutAnyChange) {
-  for (const int version : {1, 2, 3}) {
+  for (const int version : {1, 2, 3, 4}) {
     const TempDir temp;
     WriteBytes(temp.File("FORMAT"), FormatFile(version));
     WriteBytes(temp.File("LOCK"), "");
@@ -274,9 +275,9 @@ TEST(DataDir, IsNotLookedAtWhileAServerHoldsItOrWhereNoneIs) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another")));
   const TempDir other;
   WriteBytes(other.File("LOCK"), "");
-  WriteBytes(other.File("FORMAT"), "azimuth data directory, format 4\n");
+  WriteBytes(other.File("FORMAT"), "azimuth data directory, format 5\n");
   EXPECT_THAT(DataDir::OpenToRead(other.path()), StatusIs(absl::StatusCode::kFailedPrecondition));
-  WriteBytes(other.File("FORMAT"), "azimuth data directory, format 3\n");
+  WriteBytes(other.File("FORMAT"), "azimuth data directory, format 4\n");
   EXPECT_THAT(DataDir::OpenToRead(other.path()), StatusIs(absl::StatusCode::kDataLoss));
 }
 
@@ -284,7 +285,7 @@ TEST(DataDir, IsNotLookedAtWhileAServerHoldsItOrWhereNoneIs) {
 TEST(DataDir, ResumesAnUpgradeThatDiedBeforeOrAfterTheNewFormat) {
   const std::pair<const char*, std::string> points[] = {
       {"upgrade.before_format=error", FormatFile(2)},
-      {"upgrade.after_format=error", UpgradedFormatFile()}};
+      {"upgrade.after_format=error", UpgradedFormatFile(1)}};
   for (const auto& [point, left] : points) {
     const TempDir temp;
     WriteBytes(temp.File("FORMAT"), FormatFile(2));
@@ -293,7 +294,7 @@ TEST(DataDir, ResumesAnUpgradeThatDiedBeforeOrAfterTheNewFormat) {
     ASSERT_OK(ArmFailpoints(""));
     EXPECT_EQ(ReadBytes(temp.File("FORMAT")), left) << point;
     ASSERT_OK(DataDir::Open(temp.path()));
-    EXPECT_EQ(ReadBytes(temp.File("FORMAT")), UpgradedFormatFile());
+    EXPECT_EQ(ReadBytes(temp.File("FORMAT")), UpgradedFormatFile(1));
   }
 }
 #endif

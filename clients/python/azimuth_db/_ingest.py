@@ -62,6 +62,7 @@ class Load:
         self._last_progress = time.monotonic()
         self._finished = False  # No more batches come.
         self._stream = 0  # Which one is open; requests of an older one end.
+        self._started = False  # The server has said where this stream goes on.
         self._call: Any = None
         self._error: BaseException | None = None
         self._refused: list[RefusedBatch] = []
@@ -156,7 +157,7 @@ class Load:
         while True:
             with self._changed:
                 while stream == self._stream and self._error is None and not self._may_send():
-                    if self._finished and not self._unacked and self._next > 0:
+                    if self._finished and not self._unacked and self._started:
                         return
                     pause = self._pause_until - time.monotonic()
                     self._changed.wait(pause if pause > 0 else 1.0)
@@ -168,7 +169,7 @@ class Load:
             yield request
 
     def _may_send(self) -> bool:
-        if not self._to_send or self._next == 0 or time.monotonic() < self._pause_until:
+        if not self._to_send or not self._started or time.monotonic() < self._pause_until:
             return False
         if self._in_flight == 0:
             return True
@@ -212,6 +213,7 @@ class Load:
     def _read_answers(self) -> None:
         with self._changed:
             stream = self._stream
+            self._started = False
             call = self._call = self._transport.ingest(self._requests(stream))
         try:
             for response in call:
@@ -239,6 +241,7 @@ class Load:
             self._changed.notify_all()
 
     def _go_on(self, started: pb.IngestStarted) -> None:
+        self._started = True
         self._start.load = started.load
         self._last_progress = time.monotonic()
         self._pace = started.pace
@@ -281,9 +284,7 @@ class Load:
             if self._pause_until > self._last_progress + self._timeout:
                 self._fail(error)
         else:
-            error = make_error(
-                _code_of(refusal.code), f"batch {refusal.number}: {refusal.message}"
-            )
+            error = make_error(_code_of(refusal.code), f"batch {refusal.number}: {refusal.message}")
             if not self._skips:
                 self._fail(error)
             else:

@@ -214,9 +214,7 @@ class CollectionWrites:
             load=load or "",
             durability=_durability(relaxed),
         )
-        running = Load(
-            self._transport, start, skip_refused, timeout or self._transport.timeout
-        )
+        running = Load(self._transport, start, skip_refused, timeout or self._transport.timeout)
         try:
             done = running.last_batch() if load is not None else 0
             for batch in islice(batches, done, None):
