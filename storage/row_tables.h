@@ -1,12 +1,14 @@
 // RowTables: sorted rows for a bulk load, written to table files of their own, which the database
 // then takes in whole: past the write-ahead log, the memtables and their merges.
 //
-// A commit of megabytes costs a third of the time that way (docs/BENCHMARKS.md, "Ingest"). The
-// files lie in the folder `intake` of the database and are linked into it when they are taken in.
-// What is taken in is of no use to anybody before a commit leads there, and is seen by a scan with an
-// older ReadSnapshot as well: who scans does it up to the row that the counters give out next.
-// Store::Commit takes in the tables of its batch first, and what a death in between leaves behind Store::RemoveLeftovers
-// finds by a note that was synced before (docs/FORMATS.md, "Row tables").
+// A commit of megabytes costs a third of the time that way (docs/BENCHMARKS.md). The files lie in
+// the folder `intake` of the database and are linked into it when they are taken in.
+//
+// What is taken in is of no use to anybody before a commit leads there, and is seen by a scan with
+// an older ReadSnapshot as well: who scans does it up to the row that the counters give out next.
+// Store::Commit takes in the tables of its batch first, and what a death in between leaves behind
+// Store::RemoveLeftovers finds by a note that was synced before (docs/FORMATS.md, "RocksDB
+// values").
 //
 // Ownership: made by Store::NewRowTables, and dies before the Store; its destructor removes the
 // files that were not taken in.

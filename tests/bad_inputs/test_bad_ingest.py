@@ -1,4 +1,4 @@
-"""Ingest streams that are no loads, break off, or are hostile; what is in them is Insert's business."""
+"""Ingest streams that are no loads, or break off; what is in them is Insert's business."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def test_a_stream_that_is_no_load_is_refused(
 ) -> None:
     with watch:
         got, error = answers(server, requests)
-        assert error is not None and error.code() == code
+        assert error is not None
+        assert error.code() == code
         assert reason in error.details()
         assert not any(answer.HasField("ack") for answer in got)
 

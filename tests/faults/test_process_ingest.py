@@ -123,11 +123,13 @@ def test_what_a_death_between_tables_and_commit_leaves_goes_away(make: Make) -> 
         # Rows that get the ids of those, and have no vectors.
         items.insert(batch(2)["keys"], fields=batch(2)["fields"])
         for record in items.get(batch(2)["keys"], output_vectors=["v"]):
-            assert record is not None and "v" not in record.vectors
+            assert record is not None
+            assert "v" not in record.vectors
         server.restart(hard=True)
     with server.client() as db:
         for record in db.collection("items").get(batch(2)["keys"], output_vectors=["v"]):
-            assert record is not None and "v" not in record.vectors
+            assert record is not None
+            assert "v" not in record.vectors
         assert db.verify(deep=True).sound
 
 

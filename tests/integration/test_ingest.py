@@ -78,7 +78,8 @@ def test_vectors_in_tables_of_their_own_are_read_like_all_others(
         assert items.count() == 60 * ROWS - 10
         keys = [10, 160, 60 * ROWS - 1]
         for key, record in zip(keys, items.get(keys, output_vectors=["v"])):
-            assert record is not None and record.vectors["v"][0] == key
+            assert record is not None
+            assert record.vectors["v"][0] == key
         assert db.verify(deep=True).sound
 
 
@@ -126,7 +127,8 @@ def test_a_load_that_was_broken_off_goes_on_where_it_was(
         items = db.collection("items")
         before = items.count()
         done = items.ingest(batches(40), mode="insert", load="night")
-        assert before % ROWS == 0 and 5 * ROWS <= before <= 20 * ROWS
+        assert before % ROWS == 0
+        assert 5 * ROWS <= before <= 20 * ROWS
         assert (done.load, done.batches, done.inserted) == ("night", 40, 40 * ROWS)
         assert items.count() == 40 * ROWS
         # All of it again does nothing.

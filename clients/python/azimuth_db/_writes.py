@@ -6,6 +6,7 @@ All of them go through `send_parts`, one request after the other, each with an i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import count, islice
 from typing import Any, Callable, Optional, TypeVar, Union
 from uuid import uuid4
@@ -74,6 +75,10 @@ def _synced(durability: int) -> bool:
 
 def _version(version: int | None) -> int | None:
     return None if version is None else read_version(version, "if_version")
+
+
+def _ingest_batch(columns: Batch) -> pb_records.IngestBatch:
+    return pb_records.IngestBatch(columns=columns.message(0, len(columns)))
 
 
 class CollectionWrites:
@@ -208,22 +213,13 @@ class CollectionWrites:
             raise ValueError(f"mode: expected 'upsert' or 'insert', got {mode!r}")
         if load is not None and (not isinstance(load, str) or not load):
             raise ValueError(f"load: expected a string of 1 to 100 bytes, got {load!r}")
-        start = pb_records.IngestStart(
-            collection=self._name,
-            mode=modes[mode],
-            load=load or "",
-            durability=_durability(relaxed),
-        )
+        start = pb_records.IngestStart(mode=modes[mode], load=load or "", **self._common(relaxed))
         running = Load(self._transport, start, skip_refused, timeout or self._transport.timeout)
         try:
             done = running.last_batch() if load is not None else 0
             for batch in islice(batches, done, None):
                 columns = self._batch(**batch)
-                running.send(
-                    lambda columns=columns: pb_records.IngestBatch(
-                        columns=columns.message(0, len(columns))
-                    )
-                )
+                running.send(partial(_ingest_batch, columns))
             return running.finish()
         except AzimuthError as error:
             error.partial_load = running.result()
