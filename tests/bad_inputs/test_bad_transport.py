@@ -65,8 +65,6 @@ LATER = {
     70: ["RecordService/Ingest"],
     89: ["SearchService/Hybrid"],
     90: ["SearchService/Recommend"],
-    107: ["AdminService/CreateSnapshot", "AdminService/DeleteSnapshot"],
-    111: ["AdminService/RestoreSnapshot"],
     116: ["AdminService/SetConfig"],
 }  # fmt: skip
 GARBAGE = {
