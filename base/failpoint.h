@@ -54,6 +54,20 @@
   X(kRecoverBeforeOrphans, "recover.before_orphans")       \
   X(kRecoverBeforeServe, "recover.before_serve")           \
   X(kQuarantineBeforeCatalog, "quarantine.before_catalog") \
+  X(kSnapshotBeforeFiles, "snapshot.before_files")         \
+  X(kSnapshotMidRows, "snapshot.mid_rows")                 \
+  X(kSnapshotBeforeManifest, "snapshot.before_manifest")   \
+  X(kSnapshotBeforeRename, "snapshot.before_rename")       \
+  X(kSnapshotBeforeDirSync, "snapshot.before_dir_sync")    \
+  X(kSnapshotMidDelete, "snapshot.mid_delete")             \
+  X(kRestoreAfterReserve, "restore.after_reserve")         \
+  X(kRestoreMidRows, "restore.mid_rows")                   \
+  X(kRestoreMidFiles, "restore.mid_files")                 \
+  X(kRestoreBeforeCatalog, "restore.before_catalog")       \
+  X(kRestoreAfterCatalog, "restore.after_catalog")         \
+  X(kRestoreBeforeClear, "restore.before_clear")           \
+  X(kCopyMidFiles, "copy.mid_files")                       \
+  X(kCopyBeforeFormat, "copy.before_format")               \
   X(kCloseBeforeFlush, "close.before_flush")
 
 namespace azimuth {

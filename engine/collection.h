@@ -34,7 +34,8 @@ struct ForgottenRows {
 
 class Collection final {
  public:
-  // `since_seq`: the commit that made it. A truncation makes a new one of the same id and name.
+  // `since_seq`: the commit that made it. A truncation makes a new one of the same id and name, a
+  // restore over it one of another id.
   Collection(CollectionId collection_id, std::string collection_name, RowStoreId store,
              Schema collection_schema, int64_t created, Seq since_seq)
       : id(collection_id),
@@ -54,13 +55,14 @@ class Collection final {
   const RowStoreId row_store;
   const Schema schema;
   const int64_t created_unix_us;
-  const Seq since;
+  // Of a restored one set by the commit that makes it appear, before anybody else knows of it.
+  Seq since;
 
   // Synchronise themselves.
   RetiredMap retired;
   std::atomic<bool> dropped{false};
-  // Before a truncation: what readers at numbers below `since` still see. Null otherwise, and once
-  // there are no such readers.
+  // Before a truncation, or a restore over it: what readers at numbers below `since` still see.
+  // Null otherwise, and once there are no such readers.
   std::atomic<const Collection*> before_truncation{nullptr};
   std::atomic<uint64_t> live_rows{0};       // As of the last published commit.
   std::atomic<uint64_t> unindexed_rows{0};  // In segments that have no file.

@@ -40,7 +40,8 @@ absl::StatusOr<const Collection*> Core::FindPinned(std::string_view name,
   // The map is exchanged before the truncation's number is published.
   while (collection->since > pin.seq()) {
     const Collection* before = collection->before_truncation.load(std::memory_order_acquire);
-    if (before == nullptr) break;  // Made by a commit that is about to be published: empty.
+    // Made by a commit that is about to be published.
+    if (before == nullptr) return NotFound("collection %s does not exist", Quoted(name));
     collection = before;
   }
   return collection;

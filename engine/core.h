@@ -2,7 +2,8 @@
 // share. Database owns one; nothing else makes one.
 //
 // Thread safety: each part says its own. Lock order: build_mu of a collection, the queue's, that of
-// the durability, that of the views; active_mu and repair_mu of a collection are taken alone.
+// the durability, that of the views; active_mu, repair_mu of a collection and that of the turns of
+// snapshots are taken alone.
 #pragma once
 
 #include "base/mutex.h"
@@ -14,12 +15,14 @@
 #include "engine/memory_budget.h"
 #include "engine/scratch_pool.h"
 #include "engine/scrubber.h"
+#include "engine/snapshot/snapshot_turn.h"
 #include "engine/views.h"
 #include "engine/worker_pool.h"
 #include "engine/write/backpressure.h"
 #include "engine/write/commit_queue.h"
 #include "engine/write/request_memory.h"
 #include "storage/data_dir.h"
+#include "storage/snapshot_folder.h"
 #include "storage/store.h"
 
 #include "absl/status/statusor.h"
@@ -40,6 +43,7 @@ struct Core {
        std::unique_ptr<storage::Store> open_store, Seq applied)
       : options(std::move(database_options)),
         dir(std::move(data_dir)),
+        snapshots(dir.snapshots_path(), dir.files()),
         disk(std::move(disk_guard)),
         durability(std::move(state)),
         store(std::move(open_store)),
@@ -58,6 +62,7 @@ struct Core {
 
   const DatabaseOptions options;
   const storage::DataDir dir;
+  const storage::SnapshotFolders snapshots;
   // They outlive the store, which calls them.
   const std::unique_ptr<DiskGuard> disk;
   const std::unique_ptr<Durability> durability;
@@ -68,6 +73,7 @@ struct Core {
   Backpressure backpressure;
   ScratchPool scratch;
   Scrubber scrubber;
+  SnapshotTurns snapshot_turns;
   std::unique_ptr<Workers> workers;  // Set before the first request; stopped before all else.
   // Touched by the commit leader only (and by recovery).
   storage::NextIds next_ids;

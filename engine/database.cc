@@ -13,6 +13,10 @@
 #include "engine/recover.h"
 #include "engine/segment/build_job.h"
 #include "engine/segment/segment_builder.h"
+#include "engine/snapshot/create_snapshot.h"
+#include "engine/snapshot/restore_snapshot.h"
+#include "engine/snapshot/snapshot_list.h"
+#include "engine/snapshot/verify_snapshot.h"
 #include "engine/worker_pool.h"
 #include "engine/write/ddl_commit.h"
 #include "engine/write/delete_commit.h"
@@ -438,6 +442,37 @@ absl::Status Database::CheckWritable() const {
 absl::StatusOr<VerifyReport> Database::Verify(std::string_view collection, bool deep,
                                               const CancelToken& cancel) const {
   return VerifyOpen(*rep_->core, collection, deep, cancel);
+}
+
+absl::StatusOr<SnapshotInfo> Database::CreateSnapshot(std::string_view collection,
+                                                      std::string_view name,
+                                                      const CancelToken& cancel) {
+  return engine::CreateSnapshot(*rep_->core, collection, name, cancel);
+}
+
+absl::StatusOr<std::vector<SnapshotInfo>> Database::ListSnapshots(
+    std::string_view collection) const {
+  return engine::ListSnapshots(*rep_->core, collection);
+}
+
+absl::StatusOr<SnapshotReport> Database::VerifySnapshot(std::string_view snapshot,
+                                                        const CancelToken& cancel) {
+  return engine::VerifySnapshot(*rep_->core, snapshot, cancel);
+}
+
+absl::StatusOr<RestoreResult> Database::RestoreSnapshot(const RestoreSpec& spec,
+                                                        const CancelToken& cancel) {
+  return engine::RestoreSnapshot(*rep_->core, spec, cancel);
+}
+
+absl::StatusOr<RestoreResult> Database::RestoreFolder(const std::string& folder,
+                                                      const RestoreSpec& spec,
+                                                      const CancelToken& cancel) {
+  return engine::RestoreFolder(*rep_->core, folder, spec, cancel);
+}
+
+absl::Status Database::DeleteSnapshot(std::string_view snapshot) {
+  return RemoveSnapshot(*rep_->core, snapshot);
 }
 
 absl::Status Database::Close() {

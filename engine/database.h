@@ -17,6 +17,7 @@
 #include "engine/query/request.h"
 #include "engine/record.h"
 #include "engine/schema.h"
+#include "engine/snapshot/snapshot_info.h"
 
 #include "absl/status/statusor.h"
 
@@ -359,6 +360,26 @@ class Database final {
   // collection, or all if the name is empty.
   absl::StatusOr<VerifyReport> Verify(std::string_view collection, bool deep,
                                       const CancelToken& cancel) const;
+
+  // Snapshots (docs/OPERATIONS.md). One is made, checked, restored or removed at a time, else
+  // Aborted; writes and searches go on. `snapshot` is a name or an id.
+
+  // Of one collection, or of the whole store if it is empty. An empty name: one with the time in
+  // it. AlreadyExists (the name), ResourceExhausted (the disk), DataLoss (rows cannot be read).
+  absl::StatusOr<SnapshotInfo> CreateSnapshot(std::string_view collection, std::string_view name,
+                                              const CancelToken& cancel);
+  // The oldest first, then those that are damaged; those of one collection if it is not empty.
+  absl::StatusOr<std::vector<SnapshotInfo>> ListSnapshots(std::string_view collection) const;
+  // Reads all of it. What is wrong with it is no error.
+  absl::StatusOr<SnapshotReport> VerifySnapshot(std::string_view snapshot,
+                                                const CancelToken& cancel);
+  // Checks all of it before anything is touched. AlreadyExists (the target, without overwrite),
+  // DataLoss (rows are damaged), ResourceExhausted (room).
+  absl::StatusOr<RestoreResult> RestoreSnapshot(const RestoreSpec& spec, const CancelToken& cancel);
+  // The same from a folder that lies elsewhere.
+  absl::StatusOr<RestoreResult> RestoreFolder(const std::string& folder, const RestoreSpec& spec,
+                                              const CancelToken& cancel);
+  absl::Status DeleteSnapshot(std::string_view snapshot);
 
   DatabaseInfo GetInfo() const;
 

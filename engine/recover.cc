@@ -9,6 +9,7 @@
 #include "engine/segment/build_job.h"
 #include "engine/segment/replace_commit.h"
 #include "engine/segment/sealed.h"
+#include "engine/snapshot/restore_snapshot.h"
 #include "storage/file.h"
 
 #include <algorithm>
@@ -489,6 +490,7 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.memory_bytes()));
   AZ_RETURN_IF_ERROR(RecoverRequests(*core));
   AZ_RETURN_IF_ERROR(RecoverCatalog(*core));
+  RecoverRestores(*core);
   AZ_FAILPOINT(kRecoverBeforeServe);
   return core;
 }

@@ -119,8 +119,10 @@ absl::Status App::Rep::Listen(const Config& config) {
   collections = MakeCollectionService(*database, on_failed_write);
   records = MakeRecordService(*database, ingest_streams, on_failed_write);
   search = MakeSearchService(*database);
-  admin = MakeAdminService(*database, {.message_bytes = kRequestBytesMax,
-                                       .unindexed_rows = config.database.unindexed_rows_max});
+  admin = MakeAdminService(
+      *database,
+      {.message_bytes = kRequestBytesMax, .unindexed_rows = config.database.unindexed_rows_max},
+      on_failed_write);
 
   grpc::ServerBuilder builder;
   SetLimits(config, builder);

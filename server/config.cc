@@ -52,6 +52,7 @@ struct Flags {
   uint64_t accept_data_loss = 0;
   CLI::Option* accept_option = nullptr;
   std::string verify_dir = {};
+  std::string restore_dir = {};
 };
 
 void AddServerOptions(CLI::App& app, Config& config, Flags& flags) {
@@ -176,7 +177,16 @@ CLI::App& AddVerifyCommand(CLI::App& app, Config& config, Flags& flags) {
   return verify;
 }
 
-absl::Status Finish(const Flags& flags, bool verifies, Config& config) {
+CLI::App& AddRestoreCommand(CLI::App& app, Config& config, Flags& flags) {
+  CLI::App& restore =
+      *app.add_subcommand("restore", "Make a data directory of a snapshot; no server runs on it");
+  restore.add_option("--from", config.restore_from, "The folder of the snapshot")->required();
+  restore.add_option("--data", flags.restore_dir, "The data directory: a new or an empty one")
+      ->required();
+  return restore;
+}
+
+absl::Status Finish(const Flags& flags, Action action, Config& config) {
   absl::StatusOr<HostPort> listen = ParseHostPort(flags.listen);
   if (!listen.ok()) return AtPlace("--listen", listen.status());
   config.listen = *std::move(listen);
@@ -197,11 +207,11 @@ absl::Status Finish(const Flags& flags, bool verifies, Config& config) {
   if (const char* failpoints = std::getenv("AZIMUTH_FAILPOINTS"); failpoints != nullptr) {
     config.failpoints = failpoints;
   }
-  if (verifies) {
-    config.database.data_dir = flags.verify_dir;
+  if (action == Action::kVerify || action == Action::kRestore) {
+    config.database.data_dir = action == Action::kVerify ? flags.verify_dir : flags.restore_dir;
     return absl::OkStatus();
   }
-  if (flags.health_check) {
+  if (action == Action::kCheckHealth) {
     if (config.listen.port != 0) return absl::OkStatus();
     return absl::InvalidArgumentError("--listen: port 0 cannot be asked for its health");
   }
@@ -269,6 +279,7 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddEngineOptions(app, config.database, flags);
   AddDurabilityOptions(app, config.database, flags);
   const CLI::App& verify = AddVerifyCommand(app, config, flags);
+  const CLI::App& restore = AddRestoreCommand(app, config, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -279,15 +290,16 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
     if (is_error) out.error = absl::StrCat("azimuthd: ", errors.str());
     return out;
   }
-  const bool verifies = verify.parsed();
-  if (absl::Status status = Finish(flags, verifies, config); !status.ok()) {
+  const Action action = verify.parsed()      ? Action::kVerify
+                        : restore.parsed()   ? Action::kRestore
+                        : flags.health_check ? Action::kCheckHealth
+                                             : Action::kServe;
+  if (absl::Status status = Finish(flags, action, config); !status.ok()) {
     out.exit_code = 2;
     out.error = absl::StrCat("azimuthd: ", status.message(), "\n");
     return out;
   }
-  out.action = verifies             ? Action::kVerify
-               : flags.health_check ? Action::kCheckHealth
-                                    : Action::kServe;
+  out.action = action;
   return out;
 }
 

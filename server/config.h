@@ -39,10 +39,11 @@ struct Config {
     bool deep = false;
     bool repair = false;
   };
-  Verify verify;  // For kVerify.
+  Verify verify;             // For kVerify.
+  std::string restore_from;  // For kRestore: the folder of a snapshot.
 };
 
-enum class Action { kServe, kCheckHealth, kVerify, kExit };
+enum class Action { kServe, kCheckHealth, kVerify, kRestore, kExit };
 
 struct CommandLine {
   Action action = Action::kExit;

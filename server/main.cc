@@ -3,12 +3,13 @@
 //
 // Exit codes: 0 stopped by a signal, or healthy; 1 could not start, became read-only, could not
 // close, or not healthy; 2 wrong command line or environment. Those of `azimuthd verify`:
-// verify_command.h.
+// verify_command.h. Of `azimuthd restore`: 0 done, 1 not done, and there is no data directory.
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "base/strings.h"
+#include "engine/snapshot/restore_directory.h"
 #include "server/app.h"
 #include "server/config.h"
 #include "server/health_check.h"
@@ -233,6 +234,25 @@ int Verify(const Config& config) {
   return RunVerify(config);
 }
 
+int Restore(const Config& config) {
+  if (absl::Status status = ArmConfiguredFailpoints(config.failpoints); !status.ok()) {
+    return Fail(ToStd(status.message()), kExitUsage);
+  }
+  SetLogLevel(config.log_level);
+  InstallBusHandler(kExitFailed);
+  const absl::StatusOr<engine::DirectoryRestore> restored =
+      engine::RestoreDirectory(config.restore_from, config.database, CancelToken());
+  if (!restored.ok()) return Fail(absl::StrCat("restore: ", restored.status().message()));
+  for (const std::string& warning : restored->warnings) {
+    LogWarning("left out, and built again by a start: %s", warning);
+  }
+  std::printf("%s: restored %s records of %s collections, as of %s\n",
+              config.database.data_dir.c_str(), std::to_string(restored->snapshot.rows).c_str(),
+              std::to_string(restored->collections).c_str(),
+              std::to_string(Raw(restored->snapshot.as_of)).c_str());
+  return std::fflush(stdout) == 0 ? 0 : kExitFailed;
+}
+
 int Main(int argc, char** argv) {
   KeepStandardDescriptors();
   const CommandLine command = ParseCommandLine(argc, argv);
@@ -247,6 +267,8 @@ int Main(int argc, char** argv) {
     }
     case Action::kVerify:
       return Verify(command.config);
+    case Action::kRestore:
+      return Restore(command.config);
     case Action::kServe:
       return Serve(command.config);
   }

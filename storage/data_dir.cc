@@ -103,12 +103,6 @@ absl::StatusOr<Format> ReadFormat(Files& files, const std::string& path) {
   return ParseFormat(path, text);
 }
 
-uint64_t RandomNumber(const std::function<uint64_t()>& random) {
-  if (random) return random();
-  absl::BitGen system;
-  return absl::Uniform<uint64_t>(system);
-}
-
 // Puts FORMAT of the version that is written in place of the older one, before anything of the
 // newer format is written: an older server would misread it.
 absl::Status Upgrade(Files& files, const std::string& path, Format& format) {
@@ -120,6 +114,18 @@ absl::Status Upgrade(Files& files, const std::string& path, Format& format) {
 }
 
 }  // namespace
+
+uint64_t RandomNumber(const std::function<uint64_t()>& random) {
+  if (random) return random();
+  absl::BitGen system;
+  return absl::Uniform<uint64_t>(system);
+}
+
+absl::Status WriteFormatOf(uint64_t instance, const std::string& path, Files& files,
+                           const std::function<uint64_t()>& random) {
+  const Format format{.instance = instance, .incarnation = RandomNumber(random)};
+  return WriteFileAtomically(path, FormatText(format), files);
+}
 
 absl::StatusOr<DataDir> DataDir::Open(const std::string& path, Files& files,
                                       const std::function<uint64_t()>& random) {

@@ -7,6 +7,7 @@
 //   rocks/         RocksDB: catalog, rows, vectors, keys: the only source of truth
 //   segments/      segment files, named by id; all of them can be made again from rocks/
 //   quarantine/    segment files that failed a check, set aside
+//   snapshots/     snapshots (storage/snapshot_folder.h); made with the first one
 //
 // Thread safety: immutable but for ChangeIncarnation, which nobody may call while others read.
 #pragma once
@@ -24,6 +25,13 @@
 #include <utility>
 
 namespace azimuth::storage {
+
+// From `random`, or from the system if that is empty.
+uint64_t RandomNumber(const std::function<uint64_t()>& random);
+
+// Writes a FORMAT for a directory that is made out of files of `instance`, with a new incarnation.
+absl::Status WriteFormatOf(uint64_t instance, const std::string& path, Files& files,
+                           const std::function<uint64_t()>& random);
 
 class DataDir final {
  public:
@@ -59,6 +67,7 @@ class DataDir final {
   // True for a name in segments/ that we give, also to a file that is not finished.
   static bool IsSegmentName(std::string_view name);
   std::string quarantine_path() const { return path_ + "/quarantine"; }
+  std::string snapshots_path() const { return path_ + "/snapshots"; }
 
  private:
   DataDir(Files& files, std::string path, std::unique_ptr<FileLock> lock)

@@ -146,6 +146,31 @@ class PosixUpdatableFile final : public UpdatableFile {
   std::string path_;
 };
 
+class PosixReadableFile final : public ReadableFile {
+ public:
+  PosixReadableFile(int fd, std::string path, uint64_t size)
+      : fd_(fd), path_(std::move(path)), size_(size) {}
+
+  absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) const override {
+    size_t count = 0;
+    while (count < out.size()) {
+      const ssize_t got = ::pread(fd_.get(), out.data() + count, out.size() - count,
+                                  static_cast<off_t>(offset + count));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return ReadError(errno, "read", path_);
+      if (got == 0) break;
+      count += static_cast<size_t>(got);
+    }
+    return count;
+  }
+  uint64_t size() const override { return size_; }
+
+ private:
+  ScopedFd fd_;
+  const std::string path_;
+  const uint64_t size_;
+};
+
 class PosixFileLock final : public FileLock {
  public:
   explicit PosixFileLock(int fd) : fd_(fd) {}
@@ -268,6 +293,8 @@ class PosixFiles final : public Files {
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<ReadableFile>> OpenToRead(const std::string& path) override;
+  absl::StatusOr<FileKind> KindOf(const std::string& path) override;
   absl::StatusOr<std::string> ReadSmall(const std::string& path) override;
   absl::StatusOr<uint64_t> Size(const std::string& path) override;
   absl::StatusOr<std::unique_ptr<UpdatableFile>> OpenForUpdate(const std::string& path) override;
@@ -276,6 +303,8 @@ class PosixFiles final : public Files {
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status Remove(const std::string& path) override;
+  absl::Status Link(const std::string& from, const std::string& to) override;
+  absl::Status RemoveDir(const std::string& path) override;
   absl::Status MakeDir(const std::string& path) override;
   absl::Status SyncDir(const std::string& path) override;
 };
@@ -316,6 +345,25 @@ absl::StatusOr<std::unique_ptr<MappedFile>> PosixFiles::Map(const std::string& p
   if (address == MAP_FAILED) return ReadError(errno, "map", path);
   return std::make_unique<PosixMappedFile>(std::span(static_cast<const std::byte*>(address), size),
                                            path, info);
+}
+
+absl::StatusOr<std::unique_ptr<ReadableFile>> PosixFiles::OpenToRead(const std::string& path) {
+  ScopedFd fd(OpenFd(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  struct stat info {};
+  if (fd.get() < 0 && errno != ELOOP && errno != ENXIO) return ReadError(errno, "open", path);
+  if (fd.get() >= 0 && ::fstat(fd.get(), &info) != 0) return ReadError(errno, "inspect", path);
+  if (fd.get() < 0 || !S_ISREG(info.st_mode)) {
+    return InvalidArgument("cannot read %s: it is not a regular file", path);
+  }
+  return std::make_unique<PosixReadableFile>(fd.release(), path,
+                                             static_cast<uint64_t>(info.st_size));
+}
+
+absl::StatusOr<FileKind> PosixFiles::KindOf(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return ReadError(errno, "inspect", path);
+  if (S_ISREG(info.st_mode)) return FileKind::kFile;
+  return S_ISDIR(info.st_mode) ? FileKind::kDirectory : FileKind::kOther;
 }
 
 absl::StatusOr<std::string> PosixFiles::ReadSmall(const std::string& path) {
@@ -397,6 +445,23 @@ absl::Status PosixFiles::Rename(const std::string& from, const std::string& to) 
 
 absl::Status PosixFiles::Remove(const std::string& path) {
   if (::unlink(path.c_str()) != 0) return SystemError(errno, "remove", path);
+  return absl::OkStatus();
+}
+
+absl::Status PosixFiles::Link(const std::string& from, const std::string& to) {
+  if (::link(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+  const int code = errno;
+  if (code == EEXIST) return AlreadyExists("cannot link %s: it exists", to);
+  // What is meant by EPERM the manual says: no support for it.
+  if (code == EPERM || code == EXDEV || code == EMLINK || code == EOPNOTSUPP || code == ENOSYS) {
+    return Unimplemented("cannot link %s to %s: %s", to, from,
+                         std::generic_category().message(code));
+  }
+  return SystemError(code, "link", absl::StrCat(from, " to ", to));
+}
+
+absl::Status PosixFiles::RemoveDir(const std::string& path) {
+  if (::rmdir(path.c_str()) != 0) return SystemError(errno, "remove directory", path);
   return absl::OkStatus();
 }
 

@@ -97,6 +97,28 @@ class UpdatableFile {
   UpdatableFile() = default;
 };
 
+// A file that is read at any place. Its destructor closes it.
+class ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  ReadableFile(const ReadableFile&) = delete;
+  ReadableFile& operator=(const ReadableFile&) = delete;
+
+  // Fills `out` from `offset` on; returns how many bytes there were, fewer at the end only.
+  virtual absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) const = 0;
+  virtual uint64_t size() const = 0;  // When it was opened.
+
+ protected:
+  ReadableFile() = default;
+};
+
+// What stands under a name.
+enum class FileKind {
+  kFile,
+  kDirectory,
+  kOther,  // A symbolic link, a device, a pipe, a socket.
+};
+
 // The file system that a path lies in.
 struct DiskSpace {
   uint64_t capacity_bytes = 0;
@@ -119,6 +141,11 @@ class Files {
   virtual absl::StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) = 0;
   // The length is taken once; a file that shrinks later is a fault that only the system can report.
   virtual absl::StatusOr<std::unique_ptr<MappedFile>> Map(const std::string& path) = 0;
+  // For files that came from elsewhere: InvalidArgument if it is not a regular file. A symbolic
+  // link is not followed, and a pipe not waited for.
+  virtual absl::StatusOr<std::unique_ptr<ReadableFile>> OpenToRead(const std::string& path) = 0;
+  // Of the name itself: a symbolic link is not followed.
+  virtual absl::StatusOr<FileKind> KindOf(const std::string& path) = 0;
   // The whole file. ResourceExhausted if it is longer than 16 MiB.
   virtual absl::StatusOr<std::string> ReadSmall(const std::string& path) = 0;
   virtual absl::StatusOr<uint64_t> Size(const std::string& path) = 0;
@@ -132,6 +159,10 @@ class Files {
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status Remove(const std::string& path) = 0;  // NotFound is an error.
+  // Gives the file another name, which must not exist (AlreadyExists). Unimplemented if the file
+  // system has no second names, or no more of them.
+  virtual absl::Status Link(const std::string& from, const std::string& to) = 0;
+  virtual absl::Status RemoveDir(const std::string& path) = 0;  // An empty one.
   // Makes one directory (its parent must exist); OK if it is there.
   virtual absl::Status MakeDir(const std::string& path) = 0;
   // What was made, renamed and removed in the directory survives a power failure after this.

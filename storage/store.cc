@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "storage/rocks_files.h"
+#include "storage/store_access.h"
 #include "storage/store_rep.h"
 
 #include "rocksdb/convenience.h"
@@ -52,6 +53,16 @@ ReadSnapshot::~ReadSnapshot() {
 
 Store::Store(std::unique_ptr<Rep> rep) : rep_(std::move(rep)) {}
 Store::~Store() = default;
+
+rocksdb::DB& StoreAccess::Db(const Store& store) {
+  return *store.rep_->db;
+}
+rocksdb::ColumnFamilyHandle* StoreAccess::Handle(const Store& store, Family family) {
+  return store.rep_->handle(family);
+}
+const rocksdb::Snapshot* StoreAccess::SnapshotOf(const ReadSnapshot* snapshot) {
+  return snapshot == nullptr ? nullptr : snapshot->rep_->snapshot;
+}
 
 namespace {
 

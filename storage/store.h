@@ -33,6 +33,8 @@
 
 namespace azimuth::storage {
 
+struct StoreAccess;
+
 // The changes of one commit, over all column families: written all or not at all.
 class CommitBatch final {
  public:
@@ -128,6 +130,7 @@ class ReadSnapshot final {
 
  private:
   friend class Store;
+  friend struct StoreAccess;
   struct Rep;
   explicit ReadSnapshot(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;
@@ -229,6 +232,7 @@ class Store final {
   absl::Status Close();
 
  private:
+  friend struct StoreAccess;
   struct Rep;
   explicit Store(std::unique_ptr<Rep> rep);
   std::unique_ptr<Rep> rep_;

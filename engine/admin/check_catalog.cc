@@ -126,6 +126,12 @@ absl::Status CatalogCheck::CheckRowStores() {
   for (const RowStoreId store : *stores) {
     next_.row_store = std::max(next_.row_store, Next(store));
     if (!complete_ || row_stores_.contains(store)) continue;
+    if (context_.restoring.contains(store)) {
+      context_.findings.Notice("store.restoring", absl::StrFormat("row store %d", Raw(store)),
+                               "a restore fills it, or has not come to its end: then the next "
+                               "start removes it");
+      continue;
+    }
     context_.findings.Source("store.no_collection", absl::StrFormat("row store %d", Raw(store)),
                              "it has rows, keys or counters, and no collection names it");
   }

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -79,6 +80,8 @@ struct CheckContext {
   Findings& findings;
   VerifyReport& report;
   RepairPlan& plan;
+  // Row stores that no collection has since a restore fills them, or died when it did.
+  std::set<RowStoreId> restoring{};
 };
 
 // One collection of the catalog.

@@ -7,6 +7,7 @@
 #include "engine/segment/sealed.h"
 #include "storage/data_dir.h"
 #include "storage/file.h"
+#include "storage/snapshot_folder.h"
 #include "storage/watermark.h"
 
 #include <algorithm>
@@ -129,6 +130,9 @@ absl::Status DirectoryCheck::CheckStore(const storage::Store& store,
                        .findings = findings_,
                        .report = result_.report,
                        .plan = result_.plan};
+  const storage::SnapshotFolders snapshots(dir_.snapshots_path(), dir_.files());
+  AZ_ASSIGN_OR_RETURN(const std::vector<RowStoreId> marked, snapshots.Marked());
+  context.restoring.insert(marked.begin(), marked.end());
   const absl::StatusOr<Seq> applied = store.GetAppliedSeq();
   if (!applied.ok() && !IsUnreadable(applied.status())) return applied.status();
   if (applied.ok()) {
@@ -220,9 +224,9 @@ bool DirectoryCheck::IsSetAside(SegmentId id) const {
 }
 
 absl::Status DirectoryCheck::CheckNames() {
-  static constexpr std::string_view kOurs[] = {"LOCK",      "FORMAT",     "FORMAT.tmp",
-                                               "WATERMARK", "BALLAST",    "rocks",
-                                               "segments",  "quarantine", "lost+found"};
+  static constexpr std::string_view kOurs[] = {"LOCK",      "FORMAT",    "FORMAT.tmp", "WATERMARK",
+                                               "BALLAST",   "rocks",     "segments",   "quarantine",
+                                               "snapshots", "lost+found"};
   AZ_ASSIGN_OR_RETURN(const auto names, List(dir_.path()));
   for (const std::string& name : names) {
     if (std::find(std::begin(kOurs), std::end(kOurs), name) != std::end(kOurs)) continue;

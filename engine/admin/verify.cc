@@ -52,7 +52,8 @@ class OpenCheck final {
             .cancel = cancel_,
             .findings = findings_,
             .report = report_,
-            .plan = unused_};
+            .plan = unused_,
+            .restoring = core_.snapshot_turns.filled()};
   }
 
   absl::Status CheckStore(bool all);

@@ -21,6 +21,8 @@ namespace azimuth::engine {
 
 class RetiredMap final {
  public:
+  static constexpr uint64_t kPageRows = 512;
+
   RetiredMap() = default;
   ~RetiredMap();
   RetiredMap(const RetiredMap&) = delete;
@@ -37,7 +39,6 @@ class RetiredMap final {
   size_t page_count() const { return page_count_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr uint64_t kPageRows = 512;
   struct Page {
     std::atomic<uint64_t> retired_seq[kPageRows];  // 0: live. (No commit has sequence number 0.)
     uint32_t used = 0;                             // Of them not 0; touched by the leader only.

@@ -152,7 +152,8 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
     if (!changes.ok()) {
       waiter->status = changes.status();
     } else if (*changes) {
-      waiter->seq = Seq{++last_seq_};
+      last_seq_ = std::max(last_seq_ + 1, Raw(context.at_least));
+      waiter->seq = Seq{last_seq_};
       any_change = true;
       sync = sync || !waiter->commit->relaxed();
     }

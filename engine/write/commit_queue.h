@@ -56,6 +56,8 @@ struct ResolveContext {
   Seq seq;  // Of this commit, if it changes anything.
   // No commit of the group comes after it: nobody will read what it adds to the overlay.
   bool last = false;
+  // A commit that is alone may raise it: its number is then not `seq`, but at least this.
+  Seq at_least = kSeqZero;
 };
 
 // One change, as it goes through the queue.

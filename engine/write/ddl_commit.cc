@@ -10,13 +10,7 @@
 #include <utility>
 
 namespace azimuth::engine {
-namespace {
-
-constexpr std::string_view kDefaultDatabase = "default";
-
-// Removes the segment files of a collection that readers can no longer come to, once the last one
-// that could has gone.
-void RemoveFiles(Core& core, const Collection& collection) {
+void RemoveSegmentFiles(Core& core, const Collection& collection) {
   for (const auto& segment : collection.segments().segments) {
     if (segment->state() != SegmentState::kSealed) continue;
     core.views.Retire([&files = core.files(), path = core.dir.segment_path(segment->id())] {
@@ -28,7 +22,11 @@ void RemoveFiles(Core& core, const Collection& collection) {
   }
 }
 
-}  // namespace
+void ForgetBefore(Core& core, std::shared_ptr<Collection> fresh, std::shared_ptr<Collection> old) {
+  core.views.Retire([old = std::move(old), fresh = std::move(fresh)] {
+    fresh->before_truncation.store(nullptr, std::memory_order_release);
+  });
+}
 
 absl::StatusOr<bool> CreateCommit::Resolve(ResolveContext& context) {
   const CollectionMap& collections = core_.collections();
@@ -88,7 +86,7 @@ void DropCommit::Apply(Seq) {
   CollectionMap next = core_.collections();
   next.erase(name_);
   core_.SetCollections(std::move(next));
-  RemoveFiles(core_, *collection_);
+  RemoveSegmentFiles(core_, *collection_);
   core_.backpressure.Relieve();
 }
 
@@ -121,15 +119,12 @@ void TruncateCommit::Apply(Seq seq) {
   next[name_] = fresh_;
   core_.SetCollections(std::move(next));
   old_->dropped.store(true, std::memory_order_release);
-  RemoveFiles(core_, *old_);
+  RemoveSegmentFiles(core_, *old_);
   core_.backpressure.Relieve();
 }
 
 void TruncateCommit::AfterPublish() {
-  // Readers that pin from here on are at this number or later; those before need the old one.
-  core_.views.Retire([old = std::move(old_), fresh = fresh_] {
-    fresh->before_truncation.store(nullptr, std::memory_order_release);
-  });
+  ForgetBefore(core_, fresh_, std::move(old_));
 }
 
 void CloseGrowingCommit::Apply(Seq) {

@@ -9,8 +9,19 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace azimuth::engine {
+
+// The only database there is.
+inline constexpr std::string_view kDefaultDatabase = "default";
+
+// Removes the segment files of a collection that readers can no longer come to, once the last one
+// that could has gone.
+void RemoveSegmentFiles(Core& core, const Collection& collection);
+// `fresh` has taken the place of `old`, and that is published: readers that pin from here on are at
+// its number or later; those before need the old one until they have gone.
+void ForgetBefore(Core& core, std::shared_ptr<Collection> fresh, std::shared_ptr<Collection> old);
 
 class CreateCommit final : public Commit {
  public:

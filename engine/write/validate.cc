@@ -260,6 +260,44 @@ absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view pla
   return absl::OkStatus();
 }
 
+absl::Status CheckStoredRow(const Schema& schema, const storage::StoredRow& row) {
+  AZ_RETURN_IF_ERROR(CheckKey(schema, row.key, "key"));
+  if (row.partition != kDefaultPartition) {
+    return InvalidArgument("partition %d, and there are no partitions yet", Raw(row.partition));
+  }
+  if (row.expires_at_unix_us < 0 || row.expires_at_unix_us > kExpiryMax) {
+    return InvalidArgument("it ends at %d; allowed are 0 (never) to %d (year 9999)",
+                           row.expires_at_unix_us, kExpiryMax);
+  }
+  for (const auto& [id, value] : row.fields) {
+    const auto field =
+        std::find_if(schema.fields.begin(), schema.fields.end(),
+                     [wanted = id](const FieldDef& def) { return def.id == wanted; });
+    if (field == schema.fields.end()) return InvalidArgument("no field has the id %d", Raw(id));
+    const absl::StatusOr<Value> fitted = FitToType(*field, value);
+    if (!fitted.ok()) return AtPlace(Member("fields", field->name), fitted.status());
+    if (fitted->kind() != value.kind()) {
+      return InvalidArgument("%s: %s in a field of type %s", Member("fields", field->name),
+                             std::string(ValueKindName(value.kind())),
+                             std::string(FieldTypeName(field->type)));
+    }
+  }
+  if (!schema.dynamic && !row.dynamic.empty()) {
+    return InvalidArgument("%s: the collection has no undeclared fields",
+                           Member("fields", row.dynamic.begin()->first));
+  }
+  for (const auto& [name, value] : row.dynamic) {
+    absl::Status status = CheckDynamicName(name);
+    if (status.ok()) status = CheckDynamicValue(value, 0);
+    if (!status.ok()) return AtPlace(Member("fields", name), status);
+  }
+  if (const size_t names = CountNames(row.dynamic); names > kFieldsMax) {
+    return InvalidArgument("fields: %d names, those inside maps included; at most %d are allowed",
+                           names, kFieldsMax);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckVector(const VectorFieldDef& field, std::span<const float> vector,
                          std::string_view place) {
   if (vector.size() != field.dim) {

@@ -51,6 +51,9 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
 // again. InvalidArgument begins with the place within the record.
 absl::Status MergeRecord(CheckedRecord&& change, CheckedRecord& base);
 
+// What CheckRecords lets pass, of a row that comes from elsewhere: key, expiry, types, names, text.
+absl::Status CheckStoredRow(const Schema& schema, const storage::StoredRow& row);
+
 // Type, length and encoding of a key. `place` begins the message: `keys[3]`.
 absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view place);
 

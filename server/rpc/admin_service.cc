@@ -6,11 +6,13 @@
 #include "engine/limits.h"
 #include "server/config.h"
 #include "server/rpc/call.h"
+#include "server/rpc/convert_snapshots.h"
 #include "server/rpc/convert_values.h"
 #include "server/rpc/convert_verify.h"
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace azimuth::server {
 
@@ -68,8 +70,9 @@ void ToWire(const engine::StoreInfo& store, pb::StoreHealth& out) {
 
 class AdminServiceImpl final : public pb::AdminService::Service {
  public:
-  AdminServiceImpl(const engine::Database& database, const ConfiguredLimits& limits)
-      : database_(database), limits_(limits) {}
+  AdminServiceImpl(engine::Database& database, const ConfiguredLimits& limits,
+                   std::function<void()> on_failed_write)
+      : database_(database), limits_(limits), on_failed_write_(std::move(on_failed_write)) {}
 
   grpc::Status ServerInfo(grpc::ServerContext* context, const pb::ServerInfoRequest*,
                           pb::ServerInfoResponse* reply) override {
@@ -97,16 +100,72 @@ class AdminServiceImpl final : public pb::AdminService::Service {
         });
   }
 
+  grpc::Status CreateSnapshot(grpc::ServerContext* context,
+                              const pb::CreateSnapshotRequest* request,
+                              pb::CreateSnapshotResponse* reply) override {
+    return HandleWrite(*context, request->database(), on_failed_write_,
+                       [&](const CancelToken& cancel) -> absl::Status {
+                         AZ_ASSIGN_OR_RETURN(const engine::SnapshotInfo info,
+                                             database_.CreateSnapshot(request->collection(),
+                                                                      request->name(), cancel));
+                         server::ToWire(info, *reply->mutable_snapshot());
+                         return absl::OkStatus();
+                       });
+  }
+
+  grpc::Status ListSnapshots(grpc::ServerContext* context, const pb::ListSnapshotsRequest* request,
+                             pb::ListSnapshotsResponse* reply) override {
+    return HandleCall(*context, request->database(), [&](const CancelToken&) -> absl::Status {
+      AZ_ASSIGN_OR_RETURN(const auto infos, database_.ListSnapshots(request->collection()));
+      for (const engine::SnapshotInfo& info : infos) server::ToWire(info, *reply->add_snapshots());
+      return CheckReplySize(*reply);
+    });
+  }
+
+  grpc::Status VerifySnapshot(grpc::ServerContext* context,
+                              const pb::VerifySnapshotRequest* request,
+                              pb::VerifySnapshotResponse* reply) override {
+    return HandleCall(*context, request->database(),
+                      [&](const CancelToken& cancel) -> absl::Status {
+                        AZ_ASSIGN_OR_RETURN(const engine::SnapshotReport report,
+                                            database_.VerifySnapshot(request->snapshot(), cancel));
+                        server::ToWire(report, *reply);
+                        return CheckReplySize(*reply);
+                      });
+  }
+
+  grpc::Status RestoreSnapshot(grpc::ServerContext* context,
+                               const pb::RestoreSnapshotRequest* request,
+                               pb::RestoreSnapshotResponse* reply) override {
+    return HandleWrite(*context, request->database(), on_failed_write_,
+                       [&](const CancelToken& cancel) -> absl::Status {
+                         AZ_ASSIGN_OR_RETURN(const engine::RestoreResult result,
+                                             database_.RestoreSnapshot(FromWire(*request), cancel));
+                         server::ToWire(result, *reply);
+                         return CheckReplySize(*reply);
+                       });
+  }
+
+  grpc::Status DeleteSnapshot(grpc::ServerContext* context,
+                              const pb::DeleteSnapshotRequest* request,
+                              pb::DeleteSnapshotResponse*) override {
+    return HandleCall(*context, request->database(), [&](const CancelToken&) {
+      return database_.DeleteSnapshot(request->snapshot());
+    });
+  }
+
  private:
-  const engine::Database& database_;
+  engine::Database& database_;
   const ConfiguredLimits limits_;
+  const std::function<void()> on_failed_write_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeAdminService(const engine::Database& database,
-                                                const ConfiguredLimits& limits) {
-  return std::make_unique<AdminServiceImpl>(database, limits);
+std::unique_ptr<grpc::Service> MakeAdminService(engine::Database& database,
+                                                const ConfiguredLimits& limits,
+                                                std::function<void()> on_failed_write) {
+  return std::make_unique<AdminServiceImpl>(database, limits, std::move(on_failed_write));
 }
 
 }  // namespace azimuth::server

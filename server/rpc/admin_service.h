@@ -1,4 +1,5 @@
-// AdminService over engine::Database: what the server says of itself, and the check of its data.
+// AdminService over engine::Database: what the server says of itself, the check of its data, and
+// snapshots.
 //
 // Thread safety: gRPC calls the service from many threads at a time; it has no state of its own.
 // Ownership: `database` must outlive the service.
@@ -9,6 +10,7 @@
 #include "grpcpp/impl/codegen/service_type.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace azimuth::server {
@@ -21,7 +23,9 @@ struct ConfiguredLimits {
   uint64_t unindexed_rows = 0;
 };
 
-std::unique_ptr<grpc::Service> MakeAdminService(const engine::Database& database,
-                                                const ConfiguredLimits& limits);
+// `on_failed_write` hears of a failed restore or snapshot, which may have made the store read-only.
+std::unique_ptr<grpc::Service> MakeAdminService(engine::Database& database,
+                                                const ConfiguredLimits& limits,
+                                                std::function<void()> on_failed_write);
 
 }  // namespace azimuth::server

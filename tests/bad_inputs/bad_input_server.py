@@ -44,13 +44,25 @@ REPLIES: dict[str, Any] = {
     "Search": search_pb2.SearchResponse,
     "SearchBatch": search_pb2.SearchBatchResponse,
     "ServerInfo": admin_pb2.ServerInfoResponse,
+    "CreateSnapshot": admin_pb2.CreateSnapshotResponse,
+    "ListSnapshots": admin_pb2.ListSnapshotsResponse,
+    "VerifySnapshot": admin_pb2.VerifySnapshotResponse,
+    "RestoreSnapshot": admin_pb2.RestoreSnapshotResponse,
+    "DeleteSnapshot": admin_pb2.DeleteSnapshotResponse,
     "Check": health_pb2.HealthCheckResponse,
 }
 SERVICES = {
     "CollectionService": ("Create", "Drop", "Describe", "List", "Stats", "Truncate", "Optimize"),
     "RecordService": ("Insert", "Upsert", "Update", "Delete", "Get", "Query", "Count"),
     "SearchService": ("Search", "SearchBatch"),
-    "AdminService": ("ServerInfo",),
+    "AdminService": (
+        "ServerInfo",
+        "CreateSnapshot",
+        "ListSnapshots",
+        "VerifySnapshot",
+        "RestoreSnapshot",
+        "DeleteSnapshot",
+    ),
 }
 PATHS = {
     rpc: f"/azimuth.v1.{service}/{rpc}" for service, rpcs in SERVICES.items() for rpc in rpcs

@@ -64,8 +64,6 @@ LATER = {
     42: ["CollectionService/SetAlias", "CollectionService/DropAlias"],
     89: ["SearchService/Hybrid"],
     90: ["SearchService/Recommend"],
-    107: ["AdminService/CreateSnapshot", "AdminService/DeleteSnapshot"],
-    111: ["AdminService/RestoreSnapshot"],
     116: ["AdminService/SetConfig"],
 }  # fmt: skip
 GARBAGE = {

@@ -278,5 +278,49 @@ TEST_F(ServiceTest, VerifyComparesTheStoreWithItself) {
               GrpcIs(grpc::StatusCode::UNIMPLEMENTED, "other"));
 }
 
+TEST_F(ServiceTest, SnapshotsAreMadeListedCheckedRestoredAndDeleted) {
+  FillCollection();
+  using Stub = pb::AdminService::Stub;
+  pb::CreateSnapshotResponse made;
+  ASSERT_TRUE(Call(*admin_, &Stub::CreateSnapshot, "collection: 'c' name: 's'", made).ok());
+  EXPECT_EQ(made.snapshot().name(), "s");
+  EXPECT_EQ(made.snapshot().collection(), "c");
+  EXPECT_EQ(made.snapshot().rows(), 3U);
+  EXPECT_GT(made.snapshot().as_of(), 0U);
+  EXPECT_GT(made.snapshot().created_unix_us(), 0);
+  EXPECT_THAT(Call(*admin_, &Stub::CreateSnapshot, "collection: 'c' name: 's'", made),
+              GrpcIs(grpc::StatusCode::ALREADY_EXISTS, "'s'"));
+  pb::ListSnapshotsResponse listed;
+  ASSERT_TRUE(Call(*admin_, &Stub::ListSnapshots, "", listed).ok());
+  ASSERT_EQ(listed.snapshots_size(), 1);
+  EXPECT_EQ(listed.snapshots(0).id(), made.snapshot().id());
+  pb::VerifySnapshotResponse verified;
+  ASSERT_TRUE(Call(*admin_, &Stub::VerifySnapshot, "snapshot: 's'", verified).ok());
+  EXPECT_TRUE(verified.sound());
+  EXPECT_TRUE(verified.restorable());
+  EXPECT_EQ(verified.keys(), 3U);
+  EXPECT_EQ(verified.snapshot().name(), "s");
+  pb::RestoreSnapshotResponse restored;
+  EXPECT_THAT(Call(*admin_, &Stub::RestoreSnapshot, "snapshot: 's'", restored),
+              GrpcIs(grpc::StatusCode::ALREADY_EXISTS, "'c'"));
+  ASSERT_TRUE(
+      Call(*admin_, &Stub::RestoreSnapshot, "snapshot: 's' target_name: 'd'", restored).ok());
+  EXPECT_EQ(restored.collection(), "d");
+  EXPECT_EQ(restored.rows(), 3U);
+  EXPECT_GT(restored.as_of(), made.snapshot().as_of());
+  EXPECT_GT(restored.collection_id(), 0U);
+  ASSERT_TRUE(
+      Call(*admin_, &Stub::RestoreSnapshot, "snapshot: 's' overwrite: true", restored).ok());
+  EXPECT_EQ(restored.collection(), "c");
+  pb::DeleteSnapshotResponse deleted;
+  ASSERT_TRUE(Call(*admin_, &Stub::DeleteSnapshot, "snapshot: 's'", deleted).ok());
+  EXPECT_THAT(Call(*admin_, &Stub::DeleteSnapshot, "snapshot: 's'", deleted),
+              GrpcIs(grpc::StatusCode::NOT_FOUND, "'s'"));
+  EXPECT_THAT(Call(*admin_, &Stub::DeleteSnapshot, "snapshot: '../s'", deleted),
+              GrpcIs(grpc::StatusCode::INVALID_ARGUMENT, "no name"));
+  EXPECT_THAT(Call(*admin_, &Stub::ListSnapshots, "database: 'other'", listed),
+              GrpcIs(grpc::StatusCode::UNIMPLEMENTED, "other"));
+}
+
 }  // namespace
 }  // namespace azimuth::server

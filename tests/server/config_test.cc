@@ -203,5 +203,15 @@ TEST(ParseCommandLine, VerifiesADirectory) {
   ExpectRefused({"verify", "--deeper", "/data"}, "--deeper");
 }
 
+TEST(ParseCommandLine, RestoreTakesTheFolderOfASnapshotAndADirectory) {
+  const CommandLine command = ParseArguments({"restore", "--from", "/backup", "--data", "/data"});
+  ASSERT_EQ(command.action, Action::kRestore) << command.error;
+  EXPECT_EQ(command.config.restore_from, "/backup");
+  EXPECT_EQ(command.config.database.data_dir, "/data");
+  ExpectRefused({"restore"}, "--from");
+  ExpectRefused({"restore", "--from", "/backup"}, "--data");
+  ExpectRefused({"restore", "--from", "/backup", "--data", "/data", "more"}, "more");
+}
+
 }  // namespace
 }  // namespace azimuth::server

@@ -218,6 +218,55 @@ TEST(MakeDirectory, IsOkWhenTheDirectoryIsThereAndNotWhenAFileIs) {
   EXPECT_THAT(MakeDirectory(dir.File("f")), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
+TEST(ReadableFile, ReadsAtAnyPlaceUpToTheEnd) {
+  const TempDir dir;
+  WriteBytes(dir.File("a"), "0123456789");
+  ASSERT_OK_AND_ASSIGN(const auto file, Files::Posix().OpenToRead(dir.File("a")));
+  EXPECT_EQ(file->size(), 10U);
+  std::string out(4, '?');
+  ASSERT_OK_AND_ASSIGN(size_t count, file->ReadAt(3, std::as_writable_bytes(std::span(out))));
+  EXPECT_EQ(count, 4U);
+  EXPECT_EQ(out, "3456");
+  ASSERT_OK_AND_ASSIGN(count, file->ReadAt(8, std::as_writable_bytes(std::span(out))));
+  EXPECT_EQ(count, 2U);
+  ASSERT_OK_AND_ASSIGN(count, file->ReadAt(10, std::as_writable_bytes(std::span(out))));
+  EXPECT_EQ(count, 0U);
+}
+
+TEST(ReadableFile, IsARegularFileAndNoLink) {
+  const TempDir dir;
+  WriteBytes(dir.File("a"), "x");
+  std::filesystem::create_symlink(dir.File("a"), dir.File("link"));
+  EXPECT_THAT(Files::Posix().OpenToRead(dir.File("link")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a regular file")));
+  EXPECT_THAT(Files::Posix().OpenToRead(dir.path()), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Files::Posix().OpenToRead("/dev/null"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Files::Posix().OpenToRead(dir.File("none")), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(KindOf, IsThatOfTheNameAndNotOfWhatALinkLeadsTo) {
+  const TempDir dir;
+  WriteBytes(dir.File("a"), "x");
+  std::filesystem::create_symlink(dir.path(), dir.File("link"));
+  Files& files = Files::Posix();
+  ASSERT_OK_AND_ASSIGN(FileKind kind, files.KindOf(dir.File("a")));
+  EXPECT_EQ(kind, FileKind::kFile);
+  ASSERT_OK_AND_ASSIGN(kind, files.KindOf(dir.path()));
+  EXPECT_EQ(kind, FileKind::kDirectory);
+  ASSERT_OK_AND_ASSIGN(kind, files.KindOf(dir.File("link")));
+  EXPECT_EQ(kind, FileKind::kOther);
+  EXPECT_THAT(files.KindOf(dir.File("none")), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(RemoveDir, TakesEmptyOnesOnly) {
+  const TempDir dir;
+  std::filesystem::create_directories(dir.File("a/b"));
+  EXPECT_FALSE(Files::Posix().RemoveDir(dir.File("a")).ok());
+  EXPECT_OK(Files::Posix().RemoveDir(dir.File("a/b")));
+  EXPECT_OK(Files::Posix().RemoveDir(dir.File("a")));
+  EXPECT_THAT(Files::Posix().RemoveDir(dir.File("a")), StatusIs(absl::StatusCode::kNotFound));
+}
+
 TEST(ListDirectory, SortsNamesAndLeavesOutDots) {
   const TempDir dir;
   ASSERT_OK_AND_ASSIGN(auto names, ListDirectory(dir.path()));

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <set>
 #include <utility>
 
 namespace azimuth::testing {
@@ -37,12 +38,28 @@ absl::Status NotThere(std::string_view what, std::string_view path) {
   return NotFound("cannot %s %s: No such file or directory", what, path);
 }
 
+// `path` with `to` in place of the directory `from`, if it lies in that.
+std::string Moved(const std::string& path, const std::string& from, const std::string& to) {
+  if (!path.starts_with(PrefixOf(from))) return path;
+  return PrefixOf(to) + path.substr(PrefixOf(from).size());
+}
+
 void ApplyTo(std::map<std::string, SimDisk::Node, std::less<>>& names, const std::string& from,
              const std::string& to, const SimDisk::Node& node) {
   // Where an earlier change was lost, the name may lead elsewhere or nowhere.
   const auto old = names.find(from);
-  if (old != names.end() && old->second == node) names.erase(old);
+  const bool was_there = old != names.end() && old->second == node;
+  if (was_there) names.erase(old);
   if (!to.empty()) names[to] = node;
+  if (!was_there || !node->is_directory || to.empty()) return;
+  // A directory takes along what lies in it.
+  std::vector<std::pair<std::string, SimDisk::Node>> inside;
+  for (auto it = names.lower_bound(PrefixOf(from)); it != names.end();) {
+    if (!it->first.starts_with(PrefixOf(from))) break;
+    inside.emplace_back(Moved(it->first, from, to), it->second);
+    it = names.erase(it);
+  }
+  names.insert(inside.begin(), inside.end());
 }
 
 // Leaves of each unsynced write over durable bytes what `random` has.
@@ -129,7 +146,10 @@ absl::StatusOr<storage::DiskSpace> SimDisk::Space(Process process, std::string_v
 
 uint64_t SimDisk::UsedBytes() const {
   uint64_t used = 0;
-  for (const auto& [path, node] : live_) used += node->bytes.size();
+  std::set<const SimNode*> counted;  // A file may have several names.
+  for (const auto& [path, node] : live_) {
+    if (counted.insert(node.get()).second) used += node->bytes.size();
+  }
   return used;
 }
 
@@ -255,9 +275,9 @@ absl::Status SimDisk::Rename(Process process, std::string_view from, std::string
   AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "rename", old_name));
   AZ_RETURN_IF_ERROR(CheckParent("rename to", new_name));
   const auto replaced = live_.find(new_name);
-  if (node->is_directory || (replaced != live_.end() && replaced->second->is_directory)) {
-    return absl::UnavailableError(
-        absl::StrFormat("cannot rename %s to %s: only files can be renamed here", from, to));
+  if (replaced != live_.end() && (node->is_directory || replaced->second->is_directory)) {
+    return absl::UnavailableError(absl::StrFormat(
+        "cannot rename %s to %s: only a file is replaced here, and by a file", from, to));
   }
   AZ_RETURN_IF_ERROR(BeginChange(process, "rename", from));
   if (old_name != new_name) Apply({.from = old_name, .to = new_name, .node = node});
@@ -274,6 +294,22 @@ absl::Status SimDisk::Remove(Process process, std::string_view path) {
   }
   AZ_RETURN_IF_ERROR(BeginChange(process, "remove", path));
   Apply({.from = name, .to = "", .node = node});
+  return absl::OkStatus();
+}
+
+absl::Status SimDisk::Link(Process process, std::string_view from, std::string_view to) {
+  const std::string old_name = Normal(from);
+  const std::string new_name = Normal(to);
+  const MutexLock lock(mu_);
+  AZ_ASSIGN_OR_RETURN(const Node node, Find(process, "link", old_name));
+  AZ_RETURN_IF_ERROR(CheckParent("link to", new_name));
+  if (live_.contains(new_name)) return AlreadyExists("cannot link %s: it exists", to);
+  if (node->is_directory) {
+    return absl::PermissionDeniedError(
+        absl::StrFormat("cannot link %s to %s: it is a directory", to, from));
+  }
+  AZ_RETURN_IF_ERROR(BeginCreation(process, "link", to));
+  Apply({.from = "", .to = new_name, .node = node});
   return absl::OkStatus();
 }
 
@@ -304,6 +340,12 @@ absl::Status SimDisk::SyncDir(Process process, std::string_view path) {
     };
     if (is_here(change.from) || is_here(change.to)) {
       ApplyTo(durable_, change.from, change.to, change.node);
+      if (!change.node->is_directory || change.from.empty() || change.to.empty()) continue;
+      // What is not durable yet of that directory is now under its new name.
+      for (Change& earlier : rest) {
+        earlier.from = Moved(earlier.from, change.from, change.to);
+        earlier.to = Moved(earlier.to, change.from, change.to);
+      }
     } else {
       rest.push_back(std::move(change));
     }

@@ -5,7 +5,7 @@
 // since then, a part: nothing, all, or its first so many bytes, whatever became of earlier writes.
 // Of a directory: the changes (create, rename, remove, mkdir) before the last SyncDir of it.
 // Syncing a file says nothing of its name. A rename is one change, whole or not at all, and syncing
-// either of its directories makes it durable.
+// either of its directories makes it durable; that of a directory takes along what lies in it.
 //
 // Processes are numbered; Crash and Kill begin the next one, and all that is asked with an earlier
 // number is refused.
@@ -87,6 +87,8 @@ class SimDisk final {
   absl::StatusOr<Node> Open(Process process, std::string_view path);
   absl::Status Rename(Process process, std::string_view from, std::string_view to);
   absl::Status Remove(Process process, std::string_view path);
+  // Another name for a file; one of that name is AlreadyExists.
+  absl::Status Link(Process process, std::string_view from, std::string_view to);
   // AlreadyExists if it is there, whatever it is.
   absl::Status MakeDir(Process process, std::string_view path);
   absl::Status SyncDir(Process process, std::string_view path);

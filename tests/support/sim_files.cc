@@ -64,6 +64,20 @@ class SimUpdatable final : public storage::UpdatableFile {
   Handle file_;
 };
 
+class SimReadable final : public storage::ReadableFile {
+ public:
+  SimReadable(Handle file, uint64_t size) : file_(std::move(file)), size_(size) {}
+  absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) const override {
+    return file_.disk.Read(file_.process, file_.node, offset, out.size(),
+                           reinterpret_cast<char*>(out.data()));
+  }
+  uint64_t size() const override { return size_; }
+
+ private:
+  Handle file_;
+  const uint64_t size_;
+};
+
 class SimLock final : public storage::FileLock, public rocksdb::FileLock {
  public:
   SimLock(SimDisk& disk, SimDisk::Process process, std::string path)
@@ -270,6 +284,10 @@ class RocksFiles final : public rocksdb::FileSystem {
                       IODebugContext* /*dbg*/) override {
     return ToRocks(disk_.Rename(process_, from, to));
   }
+  IOStatus LinkFile(const std::string& from, const std::string& to, const IOOptions& /*options*/,
+                    IODebugContext* /*dbg*/) override {
+    return ToRocks(disk_.Link(process_, from, to));
+  }
   IOStatus LockFile(const std::string& path, const IOOptions& /*options*/, rocksdb::FileLock** lock,
                     IODebugContext* /*dbg*/) override {
     const absl::Status status = disk_.Lock(process_, path);
@@ -361,6 +379,16 @@ class ProcessFiles final : public storage::Files {
     AZ_ASSIGN_OR_RETURN(auto pages, disk_.Map(process_, node));
     return std::make_unique<SimMapped>(std::move(pages));
   }
+  absl::StatusOr<std::unique_ptr<storage::ReadableFile>> OpenToRead(
+      const std::string& path) override {
+    AZ_ASSIGN_OR_RETURN(SimDisk::Node node, disk_.Open(process_, path));
+    AZ_ASSIGN_OR_RETURN(const uint64_t size, disk_.Size(process_, node));
+    return std::make_unique<SimReadable>(Handle{disk_, process_, std::move(node), path}, size);
+  }
+  absl::StatusOr<storage::FileKind> KindOf(const std::string& path) override {
+    AZ_ASSIGN_OR_RETURN(const bool is_directory, disk_.IsDirectory(process_, path));
+    return is_directory ? storage::FileKind::kDirectory : storage::FileKind::kFile;
+  }
   absl::StatusOr<std::string> ReadSmall(const std::string& path) override {
     AZ_ASSIGN_OR_RETURN(const SimDisk::Node node, disk_.Open(process_, path));
     AZ_ASSIGN_OR_RETURN(const uint64_t size, disk_.Size(process_, node));
@@ -402,6 +430,17 @@ class ProcessFiles final : public storage::Files {
     AZ_ASSIGN_OR_RETURN(const bool is_directory, disk_.IsDirectory(process_, path));
     if (is_directory)
       return absl::UnavailableError(absl::StrFormat("cannot remove %s: Is a directory", path));
+    return disk_.Remove(process_, path);
+  }
+  absl::Status Link(const std::string& from, const std::string& to) override {
+    return disk_.Link(process_, from, to);
+  }
+  absl::Status RemoveDir(const std::string& path) override {
+    AZ_ASSIGN_OR_RETURN(const bool is_directory, disk_.IsDirectory(process_, path));
+    if (!is_directory) {
+      return absl::UnavailableError(
+          absl::StrFormat("cannot remove directory %s: Not a directory", path));
+    }
     return disk_.Remove(process_, path);
   }
   absl::Status MakeDir(const std::string& path) override {

@@ -240,6 +240,44 @@ TEST(SimFiles, MayBringBackAFileWhoseRemovalWasNotSynced) {
   EXPECT_THAT(LeftOver("/a", again), ElementsAre("<none>", "new", "old"));
 }
 
+TEST(SimFiles, RenameADirectoryWithAllThatLiesInIt) {
+  const auto make = [](Files& files) {
+    ASSERT_OK(files.MakeDir("/old"));
+    ASSERT_OK(files.MakeDir("/old/sub"));
+    WriteFile(files, "/old/sub/a", "a", "");
+    ASSERT_OK(files.SyncDir("/old/sub"));
+    ASSERT_OK(files.SyncDir("/old"));
+    ASSERT_OK(files.SyncDir("/"));
+    WriteFile(files, "/old/b", "b", "");
+    ASSERT_OK(files.Rename("/old", "/new"));
+    EXPECT_EQ(Content(files, "/new/sub/a"), "a");
+    EXPECT_EQ(Content(files, "/new/b"), "b");
+    EXPECT_EQ(Content(files, "/old/b"), "<none>");
+  };
+  EXPECT_THAT(LeftOver("/new/sub/a", make), ElementsAre("<none>", "a"));
+  EXPECT_THAT(LeftOver("/old/sub/a", make), ElementsAre("<none>", "a"));
+  const auto make_synced = [&](Files& files) {
+    make(files);
+    ASSERT_OK(files.SyncDir("/"));
+  };
+  EXPECT_THAT(LeftOver("/new/sub/a", make_synced), ElementsAre("a"));
+  EXPECT_THAT(LeftOver("/old/sub/a", make_synced), ElementsAre("<none>"));
+  // Its own name in the directory was not synced.
+  EXPECT_THAT(LeftOver("/new/b", make_synced), ElementsAre("<none>", "b"));
+}
+
+TEST(SimFiles, GiveAFileASecondNameThatLeadsToTheSameBytes) {
+  const auto make = [](Files& files) {
+    WriteFile(files, "/a", "bytes", "");
+    ASSERT_OK(files.SyncDir("/"));
+    ASSERT_OK(files.Link("/a", "/b"));
+    EXPECT_THAT(files.Link("/a", "/b"), StatusIs(absl::StatusCode::kAlreadyExists));
+    ASSERT_OK(files.Remove("/a"));
+    EXPECT_EQ(Content(files, "/b"), "bytes");
+  };
+  EXPECT_THAT(LeftOver("/b", make), ElementsAre("<none>", "bytes"));
+}
+
 TEST(SimFiles, LoseWhatLiesInADirectoryThatIsLost) {
   const auto make = [](Files& files) {
     ASSERT_OK(files.MakeDir("/d"));

@@ -56,6 +56,7 @@ from .schema import (
     VectorField,
 )
 from .server_info import MemoryUse, ServerInfo, ServerLimits, StoreHealth
+from .snapshots import RestoreResult, SnapshotInfo, SnapshotReport
 from .verify import Finding, VerifyReport
 
 try:
@@ -94,11 +95,14 @@ __all__ = [
     "Record",
     "RefusedBatch",
     "ResourceExhausted",
+    "RestoreResult",
     "SearchResult",
     "SearchWork",
     "SegmentStats",
     "ServerInfo",
     "ServerLimits",
+    "SnapshotInfo",
+    "SnapshotReport",
     "StoreHealth",
     "Unauthenticated",
     "Unavailable",

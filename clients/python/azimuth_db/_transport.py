@@ -175,14 +175,40 @@ class Transport:
     def verify(
         self, request: admin_pb2.VerifyRequest, timeout: float | None
     ) -> admin_pb2.VerifyResponse:
-        """Calls once, for as long as it takes if `timeout` is None."""
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        try:
-            reply: admin_pb2.VerifyResponse = self._admin.Verify(request, timeout=timeout)
-            return reply
-        except grpc.RpcError as error:
-            raise self._error(error, "Verify", timeout) from None
+        return self._once(self._admin.Verify, request, admin_pb2.VerifyResponse, timeout)
+
+    # Snapshots.
+
+    def create_snapshot(
+        self, request: admin_pb2.CreateSnapshotRequest, timeout: float | None
+    ) -> admin_pb2.CreateSnapshotResponse:
+        return self._once(
+            self._admin.CreateSnapshot, request, admin_pb2.CreateSnapshotResponse, timeout
+        )
+
+    def list_snapshots(
+        self, request: admin_pb2.ListSnapshotsRequest
+    ) -> admin_pb2.ListSnapshotsResponse:
+        return self._read(self._admin.ListSnapshots, request, admin_pb2.ListSnapshotsResponse)
+
+    def verify_snapshot(
+        self, request: admin_pb2.VerifySnapshotRequest, timeout: float | None
+    ) -> admin_pb2.VerifySnapshotResponse:
+        return self._once(
+            self._admin.VerifySnapshot, request, admin_pb2.VerifySnapshotResponse, timeout
+        )
+
+    def restore_snapshot(
+        self, request: admin_pb2.RestoreSnapshotRequest, timeout: float | None
+    ) -> admin_pb2.RestoreSnapshotResponse:
+        return self._once(
+            self._admin.RestoreSnapshot, request, admin_pb2.RestoreSnapshotResponse, timeout
+        )
+
+    def delete_snapshot(
+        self, request: admin_pb2.DeleteSnapshotRequest
+    ) -> admin_pb2.DeleteSnapshotResponse:
+        return self._write(self._admin.DeleteSnapshot, request, admin_pb2.DeleteSnapshotResponse)
 
     # Records.
 
@@ -228,6 +254,17 @@ class Transport:
         return self._read(self._search.SearchBatch, request, search_pb2.SearchBatchResponse)
 
     # All of them.
+
+    def _once(self, method: Any, request: Message, _reply: type[R], timeout: float | None) -> R:
+        """Calls once, for as long as it takes if `timeout` is None."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        try:
+            reply: R = method(request, timeout=timeout)
+            return reply
+        except grpc.RpcError as error:
+            name = type(request).__name__.removesuffix("Request")
+            raise self._error(error, name, timeout) from None
 
     def _read(self, method: Any, request: Message, _reply: type[R]) -> R:
         return self._call(method, request, _reply, self._retries)

@@ -11,9 +11,14 @@ from ._transport import Transport
 from .collection import Collection
 from .schema import CollectionSummary, Field, VectorField, make_schema
 from .server_info import ServerInfo
+from .snapshots import RestoreResult, SnapshotInfo, SnapshotReport
 from .verify import VerifyReport
 
 __all__ = ["Client"]
+
+
+def _id_of(snapshot: str | SnapshotInfo) -> str:
+    return snapshot.id if isinstance(snapshot, SnapshotInfo) else snapshot
 
 
 class Client:
@@ -151,6 +156,104 @@ class Client:
         """
         request = pb_admin.VerifyRequest(collection=collection, deep=deep)
         return VerifyReport._from_message(self._transport.verify(request, timeout))
+
+    def create_snapshot(
+        self,
+        collection: str | None = None,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> SnapshotInfo:
+        """Takes a snapshot: what a collection, or the whole store, has at one moment.
+
+        Reads and writes go on meanwhile. It lies under ``snapshots/`` of the server's data
+        directory; a backup is a copy of that folder elsewhere.
+
+        Args:
+            collection: Its name; None for the whole store.
+            name: Letters, digits, ``_`` and ``-``; not a digit or ``-`` first. None: the server
+                gives one, with the time in it.
+            timeout: In seconds; None for as long as it takes.
+
+        Raises:
+            NotFound: There is no such collection.
+            AlreadyExists: A snapshot has the name.
+            Aborted: Another snapshot is being made, checked, restored or deleted.
+            ResourceExhausted: The disk is full, or nearly so.
+        """
+        request = pb_admin.CreateSnapshotRequest(collection=collection or "", name=name or "")
+        reply = self._transport.create_snapshot(request, timeout)
+        return SnapshotInfo._from_message(reply.snapshot)
+
+    def list_snapshots(self, collection: str | None = None) -> list[SnapshotInfo]:
+        """Returns the snapshots, the oldest first, then those that are damaged.
+
+        Args:
+            collection: Those of one collection only (and damaged ones).
+        """
+        reply = self._transport.list_snapshots(
+            pb_admin.ListSnapshotsRequest(collection=collection or "")
+        )
+        return [SnapshotInfo._from_message(each) for each in reply.snapshots]
+
+    def verify_snapshot(
+        self, snapshot: str | SnapshotInfo, *, timeout: float | None = None
+    ) -> SnapshotReport:
+        """Reads all of a snapshot and checks it as a restore would.
+
+        Args:
+            snapshot: Its name or id, or what :meth:`create_snapshot` returned.
+            timeout: In seconds; None for as long as it takes.
+
+        Raises:
+            NotFound: There is none.
+            Aborted: Another snapshot is being made, checked, restored or deleted.
+        """
+        request = pb_admin.VerifySnapshotRequest(snapshot=_id_of(snapshot))
+        return SnapshotReport._from_message(self._transport.verify_snapshot(request, timeout))
+
+    def restore_snapshot(
+        self,
+        snapshot: str | SnapshotInfo,
+        collection: str | None = None,
+        *,
+        as_name: str | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+    ) -> RestoreResult:
+        """Makes a collection of a snapshot; all of it is checked before anything is changed.
+
+        Args:
+            snapshot: Its name or id, or what :meth:`create_snapshot` returned.
+            collection: Which one of a snapshot of the whole store.
+            as_name: The name that it gets; None for its own.
+            overwrite: Whether a collection of that name is replaced, in the moment in which the
+                restored one appears.
+            timeout: In seconds; None for as long as it takes.
+
+        Raises:
+            NotFound: There is no such snapshot, or it has no such collection.
+            AlreadyExists: The name is taken, and `overwrite` is not set.
+            DataLoss: Rows of the snapshot are damaged or missing. Nothing was changed.
+            Aborted: Another snapshot is being made, checked, restored or deleted.
+            ResourceExhausted: There is no room for it.
+        """
+        request = pb_admin.RestoreSnapshotRequest(
+            snapshot=_id_of(snapshot),
+            collection=collection or "",
+            target_name=as_name or "",
+            overwrite=overwrite,
+        )
+        return RestoreResult._from_message(self._transport.restore_snapshot(request, timeout))
+
+    def delete_snapshot(self, snapshot: str | SnapshotInfo) -> None:
+        """Deletes a snapshot, also a damaged one (by its id).
+
+        Raises:
+            NotFound: There is none.
+            Aborted: Another snapshot is being made, checked, restored or deleted.
+        """
+        self._transport.delete_snapshot(pb_admin.DeleteSnapshotRequest(snapshot=_id_of(snapshot)))
 
     def list_collections(self) -> list[CollectionSummary]:
         """Returns all collections, in order of name."""

@@ -1,0 +1,36 @@
+// The restore of a snapshot into a data directory of its own, by `azimuthd restore`, without a
+// server: all of a snapshot of the whole store, or the one collection of another.
+//
+// All of the snapshot is checked first. The directory is then made under RESTORING/ in its place
+// and moved up at the end, FORMAT last: until then it is no data directory, and no server opens it;
+// a restore that is repeated begins anew. It shares no file with the snapshot, and its history has
+// another incarnation.
+// Thread safety: functions only; nobody else uses the directory.
+#pragma once
+
+#include "base/deadline.h"
+#include "engine/database.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace azimuth::engine {
+
+struct DirectoryRestore {
+  SnapshotInfo snapshot;
+  uint64_t collections = 0;
+  // Segment files that were bad or missing: a start builds them again.
+  std::vector<std::string> warnings;
+};
+
+// From the folder of a snapshot into options.data_dir, which is missing, empty, or left by a
+// restore that was not finished (else FailedPrecondition). Errors: those of SnapshotSource::Open,
+// ResourceExhausted (no room, looked for first), those of files.
+absl::StatusOr<DirectoryRestore> RestoreDirectory(const std::string& folder,
+                                                  const DatabaseOptions& options,
+                                                  const CancelToken& cancel);
+
+}  // namespace azimuth::engine

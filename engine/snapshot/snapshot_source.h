@@ -1,0 +1,93 @@
+// SnapshotSource: one collection as a snapshot has it, every byte of which was checked.
+//
+// Ownership: borrows the files; the folder must stay as it is while the source lives.
+// Thread safety: one owner.
+#pragma once
+
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "engine/schema.h"
+#include "engine/snapshot/check_entries.h"
+#include "storage/file.h"
+#include "storage/row_entries.h"
+#include "storage/snapshot_manifest.h"
+#include "storage/store.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace azimuth::engine {
+
+// False for what came in a table before the commit of its row, which has not come: at this moment
+// there is no such row. `next_row` is that of the row store.
+absl::StatusOr<bool> IsCommitted(storage::RowEntryKind kind, std::string_view key, RowId next_row);
+
+// The copy of the database in the folder of a snapshot of the whole store, to be read.
+absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::string& folder,
+                                                                  storage::Files& files);
+
+class SnapshotSource final {
+ public:
+  // Whether the files were compared with their checksums just before.
+  enum class Checksums { kCompare, kCompared };
+
+  // Reads all of what is needed of the snapshot in `folder` and compares it with its checksums and
+  // with itself. `collection`: which one of a snapshot of the whole store; empty or its own name
+  // for one of a collection. Errors: DataLoss (what cannot be made again is damaged or missing),
+  // InvalidArgument (links and the like, or no collection was named), NotFound (it has no such
+  // collection), FailedPrecondition (a newer format), those of `cancel`.
+  static absl::StatusOr<std::unique_ptr<SnapshotSource>> Open(const std::string& folder,
+                                                              std::string_view collection,
+                                                              storage::Files& files,
+                                                              Checksums checksums,
+                                                              const CancelToken& cancel);
+
+  const std::string& folder() const { return folder_; }
+  const storage::SnapshotManifest& manifest() const { return manifest_; }
+  const std::string& collection() const { return name_; }
+  const Schema& schema() const { return schema_; }
+  const std::string& definition() const { return definition_; }
+  RowId next_row() const { return next_row_; }
+  int64_t created_unix_us() const { return created_unix_us_; }
+  const EntriesCheck& entries() const { return *check_; }
+  // Segment files that are as the manifest says; what is not is in warnings().
+  const std::vector<storage::SnapshotFile>& segments() const { return segments_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
+  uint64_t entry_bytes() const { return entry_bytes_; }
+
+  // All entries, in order of storage::ScanRowEntries. They are those that were checked.
+  absl::Status Scan(const storage::RowEntryVisitor& visit, const CancelToken& cancel) const;
+
+ private:
+  SnapshotSource(std::string folder, storage::Files& files, Checksums checksums)
+      : folder_(std::move(folder)), files_(files), checksums_(checksums) {}
+  absl::Status OpenCollection(std::string_view collection);
+  absl::Status OpenStore(std::string_view collection, const CancelToken& cancel);
+  absl::Status Verify(const storage::SnapshotFile& file, const CancelToken& cancel) const;
+  absl::Status TakeSegment(const std::string& name, const CancelToken& cancel);
+  absl::Status CheckEntries(const CancelToken& cancel);
+
+  const std::string folder_;
+  storage::Files& files_;
+  const Checksums checksums_;
+  storage::SnapshotManifest manifest_;
+  std::string name_;
+  std::string definition_;
+  Schema schema_;
+  RowId next_row_{};
+  int64_t created_unix_us_ = 0;  // Of the collection.
+  uint64_t entry_bytes_ = 0;
+  std::vector<storage::SnapshotFile> segments_;
+  std::vector<std::string> warnings_;
+  std::unique_ptr<EntriesCheck> check_;
+  // Of a snapshot of the whole store.
+  std::unique_ptr<storage::Store> store_;
+  RowStoreId row_store_{};
+};
+
+}  // namespace azimuth::engine

@@ -1,0 +1,113 @@
+#include "engine/snapshot/verify_snapshot.h"
+
+#include "base/status.h"
+#include "engine/snapshot/snapshot_list.h"
+#include "engine/snapshot/snapshot_source.h"
+#include "storage/segment_file.h"
+#include "storage/snapshot_folder.h"
+
+#include <string>
+#include <utility>
+
+namespace azimuth::engine {
+namespace {
+
+// What says that the snapshot is bad, and not that it could not be read now.
+bool IsProblem(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsInvalidArgument(status) ||
+         absl::IsFailedPrecondition(status) || absl::IsNotFound(status);
+}
+
+class Check final {
+ public:
+  Check(Core& core, std::string folder, const CancelToken& cancel)
+      : core_(core), folder_(std::move(folder)), cancel_(cancel) {}
+
+  absl::StatusOr<SnapshotReport> Run(std::string id) {
+    report_.info.id = id;
+    const auto manifest = ReadManifest();
+    AZ_RETURN_IF_ERROR(Note(manifest.status(), /*costs_rows=*/true));
+    if (!manifest.ok()) return std::move(report_);
+    report_.info = InfoOf(std::move(id), *manifest);
+    for (const storage::SnapshotFile& file : manifest->files) AZ_RETURN_IF_ERROR(CheckFile(file));
+    if (report_.restorable) AZ_RETURN_IF_ERROR(CheckContent(*manifest));
+    if (!report_.problems.empty()) report_.info.problem = report_.problems.front();
+    return std::move(report_);
+  }
+
+ private:
+  absl::StatusOr<storage::SnapshotManifest> ReadManifest() const {
+    AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, core_.files().KindOf(folder_));
+    if (kind != storage::FileKind::kDirectory) {
+      return InvalidArgument("%s: it is not a folder", folder_);
+    }
+    return storage::ReadSnapshotManifest(folder_, core_.files());
+  }
+
+  // Takes down a problem; hands up what is none.
+  absl::Status Note(const absl::Status& status, bool costs_rows) {
+    if (!IsProblem(status)) return status;
+    report_.problems.push_back(WithoutPlace(core_, ToStd(status.message())));
+    if (costs_rows) report_.restorable = false;
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckFile(const storage::SnapshotFile& file) {
+    const bool is_segment = file.name.ends_with(".seg");
+    absl::Status status = storage::VerifySnapshotFile(folder_, file, core_.files(), cancel_);
+    // A link in place of a segment file is no damage by chance: it is not restored from.
+    const bool costs_rows = !is_segment || absl::IsInvalidArgument(status);
+    if (status.ok()) report_.bytes_read += file.bytes;
+    if (status.ok() && is_segment) {
+      const auto segment =
+          storage::SegmentFile::Open(absl::StrCat(folder_, "/", file.name), core_.files());
+      status = segment.ok() ? (*segment)->VerifySections(cancel_) : segment.status();
+    }
+    return Note(status, costs_rows);
+  }
+
+  absl::Status CheckContent(const storage::SnapshotManifest& manifest) {
+    if (manifest.kind == storage::SnapshotKind::kCollection) return CheckCollection("");
+    // With files that it does not name RocksDB would read what was not checked.
+    AZ_RETURN_IF_ERROR(Note(storage::CheckSnapshotFiles(folder_, manifest, core_.files()),
+                            /*costs_rows=*/true));
+    if (!report_.restorable) return absl::OkStatus();
+    const auto store = OpenSnapshotStore(folder_, core_.files());
+    AZ_RETURN_IF_ERROR(Note(store.status(), /*costs_rows=*/true));
+    if (!store.ok()) return absl::OkStatus();
+    const auto collections = (*store)->ListCollections();
+    AZ_RETURN_IF_ERROR(Note(collections.status(), /*costs_rows=*/true));
+    if (!collections.ok()) return absl::OkStatus();
+    for (const auto& each : *collections) AZ_RETURN_IF_ERROR(CheckCollection(each.name));
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckCollection(std::string_view name) {
+    const auto source = SnapshotSource::Open(folder_, name, core_.files(),
+                                             SnapshotSource::Checksums::kCompared, cancel_);
+    AZ_RETURN_IF_ERROR(Note(source.status(), /*costs_rows=*/true));
+    if (!source.ok()) return absl::OkStatus();
+    report_.rows += (*source)->entries().rows().size();
+    report_.keys += (*source)->entries().live_rows();
+    report_.vectors += (*source)->entries().vectors();
+    return absl::OkStatus();
+  }
+
+  Core& core_;
+  const std::string folder_;
+  const CancelToken& cancel_;
+  SnapshotReport report_;
+};
+
+}  // namespace
+
+absl::StatusOr<SnapshotReport> VerifySnapshot(Core& core, std::string_view name_or_id,
+                                              const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(FindSnapshot(core, name_or_id).status());
+  SnapshotTurns::Turn turn(core.snapshot_turns);
+  AZ_RETURN_IF_ERROR(turn.Take("a snapshot is being checked"));
+  AZ_ASSIGN_OR_RETURN(const std::string id, FindSnapshot(core, name_or_id));
+  return Check(core, core.snapshots.PathOf(id), cancel).Run(id);
+}
+
+}  // namespace azimuth::engine
