@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # targets: azimuthd azimuth_group_commit_bench azimuth_load azimuth_hnswlib_load_bench
+# targets: azimuth_raw_writes
 """What storage costs and saves: `./dev bench storage`; figures go to bench/results/storage.json.
 
 - group_commit: how much more small synced writes 32 writers get than one.
 - recall: what is left of recall@10 after generations of replaced records and merges, against a
   collection that is freshly loaded with the same records.
+- ingest: how fast a bulk load is beside RocksDB alone, and until all is indexed beside hnswlib.
 - restart: how long a killed server of a million rows takes to its first right answer.
 - under_ingest: what searches take while rows come in.
 - snapshot: what a snapshot costs writers, and a restore beside a load.
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "bench/lib"), str(ROOT / "tests/integration")]
 
 from datasets import DataSet, recall  # noqa: E402
+from ingest import ingest  # noqa: E402
 from loaded import Bench, Loaded, load, say  # noqa: E402
 from restart import restart  # noqa: E402
 from results import Results  # noqa: E402
@@ -42,7 +45,7 @@ from snapshot import snapshot  # noqa: E402
 from under_ingest import under_ingest  # noqa: E402
 
 COMMAND = "./dev bench storage"
-PARTS = ("group_commit", "recall", "restart", "under_ingest", "snapshot")
+PARTS = ("group_commit", "recall", "ingest", "restart", "under_ingest", "snapshot")
 WRITERS = (1, 8, 32)
 SEED = 20
 LIMIT = 10
@@ -307,7 +310,12 @@ def main(arguments: Sequence[str]) -> int:
             results.save()
         kept = options.keep or folder
         kept.mkdir(parents=True, exist_ok=True)
-        run_loaded_parts(results, Bench(options.build, folder, kept, options.quick), parts)
+        bench = Bench(options.build, folder, kept, options.quick)
+        if "ingest" in parts:
+            sizes = (12_000, 4_000, 1) if options.quick else (300_000, 100_000, 5)
+            ingest(results, bench, f"{COMMAND} --part ingest", *sizes)
+            results.save()
+        run_loaded_parts(results, bench, parts)
         print(results.path.read_text(encoding="utf-8"), end="")
     return 0
 

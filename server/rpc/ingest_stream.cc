@@ -97,7 +97,9 @@ class IngestStream final {
   absl::Status ApplyAll();
   // Waits for batches. Empty: the client sends no more, or the server stops.
   std::vector<Request> TakeGroup();
-  absl::Status ApplyGroup(std::vector<Request> group);
+  absl::Status ApplyGroup(const std::vector<Request>& group);
+  // Applies the batches from `at` on up to one that is refused, and moves on past it.
+  absl::Status ApplyFrom(const std::vector<Request>& group, size_t& at);
   // Answers the batches from `first` on. An error ends the stream.
   absl::Status Answer(const std::vector<engine::IngestBatch>& batches,
                       const std::vector<absl::StatusOr<engine::WriteResult>>& results);
@@ -206,9 +208,9 @@ std::vector<Request> IngestStream::TakeGroup() {
 
 absl::Status IngestStream::ApplyAll() {
   while (true) {
-    std::vector<Request> group = TakeGroup();
+    const std::vector<Request> group = TakeGroup();
     if (!group.empty()) {
-      AZ_RETURN_IF_ERROR(ApplyGroup(std::move(group)));
+      AZ_RETURN_IF_ERROR(ApplyGroup(group));
       AZ_RETURN_IF_ERROR(TellPace());
       continue;
     }
@@ -218,13 +220,19 @@ absl::Status IngestStream::ApplyAll() {
   }
 }
 
-absl::Status IngestStream::ApplyGroup(std::vector<Request> group) {
+absl::Status IngestStream::ApplyGroup(const std::vector<Request>& group) {
+  for (size_t at = 0; at < group.size();) AZ_RETURN_IF_ERROR(ApplyFrom(group, at));
+  return absl::OkStatus();
+}
+
+absl::Status IngestStream::ApplyFrom(const std::vector<Request>& group, size_t& at) {
   // Views into the requests and into `floats`.
   std::vector<engine::IngestBatch> batches;
   std::vector<FloatStore> floats;
   absl::Status refusal;
   uint64_t expected = next_;
-  for (const Request& request : group) {
+  while (at < group.size() && refusal.ok()) {
+    const Request& request = group[at++];
     if (!request->has_batch() || request->batch().number() == 0) {
       return absl::InvalidArgumentError(
           "batch: after `start` each message has a batch, with a number from 1 on");
@@ -233,12 +241,12 @@ absl::Status IngestStream::ApplyGroup(std::vector<Request> group) {
     if (batch.number() > expected) {
       if (refused_ == expected) continue;  // On its way when the client heard of it.
       refusal = FailedPrecondition("batch %d came, and batch %d is next", batch.number(), expected);
-      break;
+      continue;
     }
     absl::StatusOr<RecordInputs> inputs = RecordsOfBatch(batch);
     if (!inputs.ok()) {
       refusal = inputs.status();
-      break;
+      continue;
     }
     records_seen_ += inputs->records.size();
     batches.push_back({batch.number(), std::move(inputs->records), batch.skip()});
@@ -247,8 +255,7 @@ absl::Status IngestStream::ApplyGroup(std::vector<Request> group) {
   }
   if (!batches.empty()) {
     std::vector<engine::IngestBatch> numbers;
-    for (const engine::IngestBatch& batch : batches)
-      numbers.push_back({batch.number, {}, batch.skip});
+    for (const engine::IngestBatch& batch : batches) numbers.push_back({.number = batch.number});
     const auto results = database_.Ingest(spec_, std::move(batches), cancel_);
     AZ_FAILPOINT_VISIT(kIngestBeforeAck);
     AZ_RETURN_IF_ERROR(Answer(numbers, results));

@@ -17,7 +17,7 @@ from fault_server import FaultServer
 from server_process import TINY_SEGMENTS
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-FORMATS = sorted(path.name for path in FIXTURES.iterdir())
+FORMATS = sorted(path.name for path in FIXTURES.glob("format-*"))
 OLD_FORMATS = FORMATS[:-1]
 UPGRADE_STEPS = ["upgrade.before_format", "upgrade.after_format"]
 

@@ -419,13 +419,13 @@ TEST(SimFiles, FindADataDirectoryUpgradedAfterAFailureAtAnyOperationOfTheUpgrade
     n % 2 == 0 ? disk.Crash(n) : disk.KillProcess();
     const std::string between = Content(disk.process(), "/data/FORMAT");
     was_old.insert(between == old_format);
-    EXPECT_TRUE(between == old_format || between.find("format 3\n") != std::string::npos);
+    EXPECT_TRUE(between == old_format || between.find("format 4\n") != std::string::npos);
     if (upgraded) {
       EXPECT_NE(between, old_format) << n;
     }
     ASSERT_OK_AND_ASSIGN(const auto dir, storage::DataDir::Open("/data", disk.process()));
     EXPECT_EQ(dir.incarnation(), 0x0123456789abcdefu);
-    EXPECT_THAT(Content(disk.process(), "/data/FORMAT"), HasSubstr("format 3\n"));
+    EXPECT_THAT(Content(disk.process(), "/data/FORMAT"), HasSubstr("format 4\n"));
   }
   EXPECT_GT(failures, 10);
   EXPECT_EQ(was_old.size(), 2u);

@@ -27,8 +27,8 @@ __all__ = [
 def _number(enum: EnumTypeWrapper, prefix: str, name: str, where: str) -> Any:
     """Returns the number of enum value `prefix` + NAME; ValueError lists what is allowed."""
     full = prefix + str(name).upper()
-    if full not in enum.keys() or full.endswith("_UNSPECIFIED"):
-        names = [_short(prefix, key) for key in enum.keys()]
+    if full not in enum.keys() or full.endswith("_UNSPECIFIED"):  # noqa: SIM118
+        names = [_short(prefix, key) for key in enum.keys()]  # noqa: SIM118
         allowed = ", ".join(repr(short) for short in names if short != "unspecified")
         raise ValueError(f"{where}: unknown name {name!r}; allowed are {allowed}")
     return enum.Value(full)
