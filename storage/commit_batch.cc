@@ -68,7 +68,7 @@ void CommitBatch::PutEncodedRow(RowStoreId store, RowId row, std::string_view en
 
 void CommitBatch::PutVector(RowStoreId store, FieldId field, RowId row,
                             std::span<const float> vector) {
-  if (rep_->tables != nullptr) {
+  if (rep_->tables != nullptr && rep_->tables->HasRoomFor(store, field)) {
     rep_->tables->PutVector(store, field, row, vector);
     return;
   }

@@ -99,10 +99,23 @@ absl::Status MakeCheckpoint(const Store& store, const std::string& path, Files& 
   AZ_RETURN_IF_ERROR(FromRocksWrite("copy the database",
                                     rocksdb::Checkpoint::Create(&StoreAccess::Db(store), &made)));
   const std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
-  // A log size of zero: memtables are flushed first, so that the copy does not lean on a log that
-  // may not be synced. What was committed since then is in the copied end of the log.
-  AZ_RETURN_IF_ERROR(FromRocksWrite(absl::StrFormat("copy the database to %s", path),
-                                    checkpoint->CreateCheckpoint(path, /*log_size_for_flush=*/0)));
+  // Most of it before commits have to wait.
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  for (size_t i = 0; i < kFamilyCount; ++i) {
+    handles.push_back(StoreAccess::Handle(store, static_cast<Family>(i)));
+  }
+  AZ_RETURN_IF_ERROR(
+      FromRocksWrite("flush before a copy", StoreAccess::Db(store).Flush({}, handles)));
+  {
+    // RocksDB takes the tables first and then the end of the log, and so might have the commit of
+    // rows whose row tables it lacks.
+    const MutexLock lock(StoreAccess::LogMu(store));
+    // A log size of zero: memtables are flushed, so that the copy does not lean on a log that may
+    // not be synced.
+    AZ_RETURN_IF_ERROR(
+        FromRocksWrite(absl::StrFormat("copy the database to %s", path),
+                       checkpoint->CreateCheckpoint(path, /*log_size_for_flush=*/0)));
+  }
   AZ_ASSIGN_OR_RETURN(const std::vector<std::string> names, files.List(path));
   for (const std::string& name : names) {
     AZ_ASSIGN_OR_RETURN(const auto file, files.OpenForUpdate(path + "/" + name));

@@ -17,6 +17,8 @@ namespace {
 
 // About as much as a merge of RocksDB puts into one file.
 constexpr uint64_t kFileBytesMax = uint64_t{64} << 20;
+// Each is a file that is open until the commit, and a sync.
+constexpr size_t kRunsMax = 16;
 constexpr size_t kStoreKeyBytes = sizeof(uint32_t);
 constexpr size_t kFieldKeyBytes = kVectorKeyBytes - sizeof(uint64_t);
 
@@ -113,6 +115,12 @@ void RowTables::PutVector(RowStoreId store, FieldId field, RowId row,
   rep_->NoteRow(store, row);
   rep_->Put(Family::kVectors, kFieldKeyBytes, VectorKey(store, field, row),
             {reinterpret_cast<const char*>(vector.data()), vector.size_bytes()});
+}
+
+bool RowTables::HasRoomFor(RowStoreId store, FieldId field) const {
+  if (rep_->runs.size() < kRunsMax) return true;
+  const std::string key = VectorKey(store, field, RowId{});
+  return rep_->runs.contains(std::make_pair(Family::kVectors, key.substr(0, kFieldKeyBytes)));
 }
 
 void RowTables::PutKey(RowStoreId store, const Key& key, const KeyEntry& entry) {

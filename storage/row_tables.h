@@ -41,6 +41,10 @@ class RowTables final {
   void PutKey(RowStoreId store, const Key& key, const KeyEntry& entry);
   void PutRetired(RowStoreId store, RowId row, Seq retired_seq);
 
+  // Whether vectors of the field go into files that there are, or of which there are few yet: each
+  // pair of row store and field has files of its own.
+  bool HasRoomFor(RowStoreId store, FieldId field) const;
+
   uint64_t byte_size() const;  // Of keys and values so far.
   bool empty() const { return byte_size() == 0; }
 

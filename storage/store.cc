@@ -57,6 +57,9 @@ Store::~Store() = default;
 rocksdb::DB& StoreAccess::Db(const Store& store) {
   return *store.rep_->db;
 }
+Mutex& StoreAccess::LogMu(const Store& store) {
+  return store.rep_->log_mu;
+}
 rocksdb::ColumnFamilyHandle* StoreAccess::Handle(const Store& store, Family family) {
   return store.rep_->handle(family);
 }

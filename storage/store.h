@@ -43,8 +43,8 @@ class CommitBatch final {
   CommitBatch(CommitBatch&&) noexcept;
   CommitBatch& operator=(CommitBatch&&) noexcept;
 
-  // Vectors go to `tables` from now on, and the commit takes those in first. For megabytes of
-  // vectors of rows that are new, in order of row id.
+  // Vectors go to `tables` from now on, as far as there is room for their fields, and the commit
+  // takes those in first. For megabytes of vectors of rows that are new, in order of row id.
   void PutVectorsInto(std::unique_ptr<RowTables> tables);
 
   void PutRow(RowStoreId store, RowId row, const StoredRow& value);

@@ -3,6 +3,7 @@
 // Thread safety: as rocksdb::DB.
 #pragma once
 
+#include "base/mutex.h"
 #include "storage/rocks_options.h"
 #include "storage/row_entries.h"
 #include "storage/store.h"
@@ -14,6 +15,8 @@ namespace azimuth::storage {
 struct StoreAccess {
   static rocksdb::DB& Db(const Store& store);
   static rocksdb::ColumnFamilyHandle* Handle(const Store& store, Family family);
+  // Held while a commit, with its row tables, is written.
+  static Mutex& LogMu(const Store& store);
   // Null for none.
   static const rocksdb::Snapshot* SnapshotOf(const ReadSnapshot* snapshot);
 };

@@ -35,14 +35,24 @@ class DirectoryRestorer final {
 
   absl::StatusOr<DirectoryRestore> Run() {
     AZ_RETURN_IF_ERROR(CheckTarget());
-    AZ_RETURN_IF_ERROR(CheckSnapshot());
-    AZ_RETURN_IF_ERROR(CheckRoom());
-    absl::Status status = Begin();
-    if (status.ok()) status = Make();
-    if (!status.ok()) {
+    was_there_ = there_;
+    if (!there_) AZ_RETURN_IF_ERROR(files_.MakeDir(target_));
+    absl::StatusOr<std::unique_ptr<storage::FileLock>> lock = files_.Lock(Target("LOCK"));
+    absl::Status status = lock.status();
+    // Again: a server or another restore may have been faster, and only now nobody is.
+    if (status.ok()) status = CheckTarget();
+    if (!status.ok()) return status;
+    status = CheckSnapshot();
+    if (status.ok()) status = CheckRoom();
+    if (status.ok()) {
+      status = Begin();
+      if (status.ok()) status = Make();
       // The first error is the one to tell; what stays the next restore removes.
-      Clear().IgnoreError();
-      if (!there_) files_.RemoveDir(target_).IgnoreError();
+      if (!status.ok()) Clear().IgnoreError();
+    }
+    if (!status.ok()) {
+      if (!unfinished_) files_.Remove(Target("LOCK")).IgnoreError();
+      if (!was_there_) files_.RemoveDir(target_).IgnoreError();
       return status;
     }
     result_.snapshot = InfoOf("", manifest_);
@@ -75,6 +85,7 @@ class DirectoryRestorer final {
   const std::string target_;
   const std::string made_;
   bool there_ = false;       // The target is.
+  bool was_there_ = false;   // Before the restore.
   bool unfinished_ = false;  // An earlier restore has left it.
   storage::SnapshotManifest manifest_;
   std::vector<storage::SnapshotFile> good_;  // Files that are as the manifest says.
@@ -92,8 +103,9 @@ absl::Status DirectoryRestorer::CheckTarget() {
   unfinished_ = has(kUnfinished) && !has("FORMAT");
   if (unfinished_) return absl::OkStatus();
   for (const std::string& name : *names) {
-    // That one is in the root of every ext4 volume.
-    if (name == "lost+found") continue;
+    // A lock is left by a restore that failed, or ours; the other is in the root of every ext4
+    // volume.
+    if (name == "LOCK" || name == "lost+found") continue;
     return FailedPrecondition("%s: not empty (it has %s); name an empty or a new directory",
                               target_, Quoted(name));
   }

@@ -5,7 +5,8 @@
 // and moved up at the end, FORMAT last: until then it is no data directory, and no server opens it;
 // a restore that is repeated begins anew. It shares no file with the snapshot, and its history has
 // another incarnation.
-// Thread safety: functions only; nobody else uses the directory.
+// The directory is locked meanwhile, as a server locks it.
+// Thread safety: functions only.
 #pragma once
 
 #include "base/deadline.h"

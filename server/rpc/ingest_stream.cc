@@ -215,7 +215,7 @@ absl::Status IngestStream::ApplyAll() {
       continue;
     }
     MutexLock lock(mu_);
-    if (ended_) return read_failure_;
+    if (ended_ && waiting_.empty()) return read_failure_;
     return absl::UnavailableError("the server stops; resume the load with its next start");
   }
 }
@@ -231,7 +231,9 @@ absl::Status IngestStream::ApplyFrom(const std::vector<Request>& group, size_t& 
   std::vector<FloatStore> floats;
   absl::Status refusal;
   uint64_t expected = next_;
-  while (at < group.size() && refusal.ok()) {
+  // One at a time while each is held back, so that their acknowledgements do not wait for all.
+  const bool held_back = database_.WritePressure(spec_.collection).value_or(0) > 0;
+  while (at < group.size() && refusal.ok() && !(held_back && !batches.empty())) {
     const Request& request = group[at++];
     if (!request->has_batch() || request->batch().number() == 0) {
       return absl::InvalidArgumentError(

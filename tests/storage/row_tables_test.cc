@@ -220,6 +220,22 @@ TEST(RowTables, OfACommitThatFailedAreDeletedBeforeTheNextOne) {
   }
 }
 
+TEST(RowTables, OfManyFieldsAreFewAndTheOthersGoToTheLog) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  CommitBatch batch;
+  batch.PutVectorsInto(store->NewRowTables());
+  for (uint32_t field = 1; field <= 100; ++field) {
+    batch.PutVector(kStore, FieldId{field}, RowId{0}, Vector(1));
+    batch.PutVector(kStore, FieldId{field}, RowId{1}, Vector(2));
+  }
+  ASSERT_OK(store->Commit(batch, true));
+  EXPECT_LE(CountTables(dir), 16U);
+  for (uint32_t field = 1; field <= 100; ++field) {
+    EXPECT_THAT(Vectors(*store, kStore, FieldId{field}), ElementsAre(Pair(0, 1), Pair(1, 2)));
+  }
+}
+
 TEST(RowTables, TakesOneNoteForManyRows) {
   TempDir dir;
   const auto store = OpenStore(dir);

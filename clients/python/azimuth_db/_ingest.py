@@ -54,6 +54,7 @@ class Load:
         # All below under `_changed`.
         self._unacked: deque[pb.IngestRequest] = deque()
         self._to_send: deque[pb.IngestRequest] = deque()
+        self._unacked_bytes = 0
         self._bytes_in_flight = 0
         self._in_flight = 0
         self._pace = pb.IngestPace(batches_in_flight=1, bytes_in_flight=1)
@@ -93,11 +94,20 @@ class Load:
                 f"batch {number}: {size} bytes; at most {BATCH_BYTES_MAX} are allowed, so cut it"
             )
         with self._changed:
-            self._wait(lambda: len(self._unacked) < self._pace.batches_in_flight)
+            self._wait(lambda: self._has_room(size))
+            if not self._unacked:
+                self._last_progress = time.monotonic()  # Nothing was waited for before.
             self._next += 1
             self._unacked.append(request)
+            self._unacked_bytes += size
             self._to_send.append(request)
             self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        return not self._unacked or (
+            len(self._unacked) < self._pace.batches_in_flight
+            and self._unacked_bytes + size <= self._pace.bytes_in_flight
+        )
 
     def finish(self) -> IngestResult:
         """Waits until all batches are acknowledged."""
@@ -201,6 +211,8 @@ class Load:
                     self._changed.notify_all()
                     if self._error is not None:
                         return
+                    if not self._unacked and self._next > 0:
+                        self._last_progress = time.monotonic()  # Nothing is waited for.
                     if time.monotonic() + pause > self._last_progress + self._timeout:
                         self._fail(error)
                         return
@@ -243,7 +255,8 @@ class Load:
     def _go_on(self, started: pb.IngestStarted) -> None:
         self._started = True
         self._start.load = started.load
-        self._last_progress = time.monotonic()
+        if self._next == 0 or self._applied < started.last_batch or not self._unacked:
+            self._last_progress = time.monotonic()
         self._pace = started.pace
         self._inserted, self._replaced = started.inserted, started.replaced
         self._applied = started.last_batch
@@ -251,7 +264,7 @@ class Load:
             self._batches_before = started.last_batch
             self._next = started.last_batch + 1
         while self._unacked and self._unacked[0].batch.number <= started.last_batch:
-            self._unacked.popleft()
+            self._unacked_bytes -= self._unacked.popleft().ByteSize()
         if self._unacked and self._unacked[0].batch.number != started.last_batch + 1:
             first = self._unacked[0].batch.number
             raise make_error(
@@ -268,6 +281,7 @@ class Load:
     def _acknowledge(self, ack: pb.IngestAck) -> None:
         while self._unacked and self._unacked[0].batch.number <= ack.number:
             done = self._unacked.popleft()
+            self._unacked_bytes -= done.ByteSize()
             self._in_flight = max(0, self._in_flight - 1)
             self._bytes_in_flight = max(0, self._bytes_in_flight - done.ByteSize())
         if not ack.replayed:
@@ -291,6 +305,7 @@ class Load:
                 self._refused.append(RefusedBatch(refusal.number, error))
                 self._last_progress = time.monotonic()
                 if self._unacked and self._unacked[0].batch.number == refusal.number:
-                    skip = pb.IngestBatch(number=refusal.number, skip=True)
-                    self._unacked[0] = pb.IngestRequest(batch=skip)
+                    skip = pb.IngestRequest(batch=pb.IngestBatch(number=refusal.number, skip=True))
+                    self._unacked_bytes += skip.ByteSize() - self._unacked[0].ByteSize()
+                    self._unacked[0] = skip
         self._send_again()
