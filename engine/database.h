@@ -65,8 +65,8 @@ struct DatabaseOptions {
   uint64_t unindexed_rows_slow = uint64_t{1} << 20;
   uint64_t unindexed_rows_max = uint64_t{4} << 20;
   // A group of commits with at least so many bytes of vectors writes them to table files of their
-  // own (storage/row_tables.h): below it the syncs of more files cost more than the log and the
-  // memtables do.
+  // own (storage/row_tables.h). Each takes a few syncs and stays a file of its own, so smaller
+  // groups go the way of the log.
   uint64_t bulk_commit_bytes = uint64_t{2} << 20;
   // Less free disk than the floor: writes but deletes are refused. 0: the smaller of 5 % of the
   // disk and 1 GiB. The ballast is given up when the disk is full (0: none).

@@ -40,16 +40,26 @@ std::string WithRowStore(std::string_view key) {
   return whole;
 }
 
+absl::StatusOr<bool> IsBelow(RowEntryKind kind, std::string_view key, RowId end) {
+  if (kind == RowEntryKind::kKey) return true;  // They come with their commit.
+  if (kind == RowEntryKind::kVector) {
+    AZ_ASSIGN_OR_RETURN(const VectorEntryKey parsed, ParseVectorEntryKey(key));
+    return parsed.row < end;
+  }
+  AZ_ASSIGN_OR_RETURN(const RowId row, ParseRowEntryKey(key));
+  return row < end;
+}
+
 }  // namespace
 
-absl::Status ScanRowEntries(const Store& store, RowStoreId row_store, const RowEntryVisitor& visit,
-                            const ReadSnapshot* snapshot) {
+absl::Status ScanRowEntries(const Store& store, RowStoreId row_store, RowId end,
+                            const RowEntryVisitor& visit, const ReadSnapshot* snapshot) {
   const KeyRange range = RowStoreRange(row_store);
-  const rocksdb::Slice end(range.end);
+  const rocksdb::Slice upper_bound(range.end);
   for (const RowEntryKind kind : kRowEntryKinds) {
     rocksdb::ReadOptions options = MakeScanOptions();
     options.snapshot = StoreAccess::SnapshotOf(snapshot);
-    options.iterate_upper_bound = &end;
+    options.iterate_upper_bound = &upper_bound;
     const std::unique_ptr<rocksdb::Iterator> it(
         StoreAccess::Db(store).NewIterator(options, StoreAccess::Handle(store, FamilyOf(kind))));
     for (it->Seek(range.first); it->Valid(); it->Next()) {
@@ -58,9 +68,10 @@ absl::Status ScanRowEntries(const Store& store, RowStoreId row_store, const RowE
       if (key.size() < kRowStoreBytes) {
         return RowStoreOfKey({key.data(), key.size()}).status();
       }
-      AZ_RETURN_IF_ERROR(visit(kind,
-                               std::string_view(key.data(), key.size()).substr(kRowStoreBytes),
-                               std::string_view(value.data(), value.size())));
+      const auto entry_key = std::string_view(key.data(), key.size()).substr(kRowStoreBytes);
+      AZ_ASSIGN_OR_RETURN(const bool below, IsBelow(kind, entry_key, end));
+      if (!below) continue;
+      AZ_RETURN_IF_ERROR(visit(kind, entry_key, std::string_view(value.data(), value.size())));
     }
     // An iterator that met an error is not valid either.
     AZ_RETURN_IF_ERROR(

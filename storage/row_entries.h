@@ -26,10 +26,12 @@ inline constexpr RowEntryKind kRowEntryKinds[] = {RowEntryKind::kRow, RowEntryKi
 using RowEntryVisitor =
     std::function<absl::Status(RowEntryKind kind, std::string_view key, std::string_view value)>;
 
-// All entries of a row store, kind by kind in order of kRowEntryKinds, by key. The visitor's error
-// ends it and is returned. Errors: those of reads of the Store.
-absl::Status ScanRowEntries(const Store& store, RowStoreId row_store, const RowEntryVisitor& visit,
-                            const ReadSnapshot* snapshot);
+// All entries of a row store, kind by kind in order of kRowEntryKinds, by key; of rows, vectors and
+// retirements those below `end`, the row that the store's counters give out next: what is past it
+// no commit has given out (row_tables.h). The visitor's error ends it and is returned. Errors:
+// those of reads of the Store.
+absl::Status ScanRowEntries(const Store& store, RowStoreId row_store, RowId end,
+                            const RowEntryVisitor& visit, const ReadSnapshot* snapshot);
 
 // What such a key names. DataLoss if malformed.
 absl::StatusOr<RowId> ParseRowEntryKey(std::string_view key);  // Of rows and retirements.

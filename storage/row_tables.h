@@ -1,7 +1,7 @@
 // RowTables: sorted rows for a bulk load, written to table files of their own, which the database
 // then takes in whole: past the write-ahead log, the memtables and their merges.
 //
-// A commit of megabytes costs a third of the time that way (docs/BENCHMARKS.md). The files lie in
+// What loads gain by it: docs/BENCHMARKS.md, "storage.ingest_share_of_rocksdb". The files lie in
 // the folder `intake` of the database and are linked into it when they are taken in.
 //
 // What is taken in is of no use to anybody before a commit leads there, and is seen by a scan with

@@ -165,12 +165,14 @@ struct Store::Rep {
     return std::optional<std::string>(std::move(value));
   }
 
+  // Before anything is written. Errors as Store::Commit.
+  absl::Status Prepare() AZ_REQUIRES(log_mu);
   // Takes in the tables; what they have stands in `unwanted` until a commit that leads there
   // succeeds.
   absl::Status TakeIn(RowTables::Rep& tables) AZ_REQUIRES(log_mu);
   // Notes, synced, that rows of tables may stand up to the ends.
   absl::Status Reserve(const std::map<RowStoreId, RowId>& ends) AZ_REQUIRES(log_mu);
-  // Deletes them, unless there are none.
+  // Deletes them, unless there are none. After Prepare.
   absl::Status DeleteUnwanted() AZ_REQUIRES(log_mu);
   // Adds all that is there of the rows from `first` on: themselves, vectors, retirements.
   absl::Status FindRowsFrom(RowStoreId store, RowId first,

@@ -35,10 +35,8 @@ absl::Status Store::Commit(CommitBatch& batch, bool sync) {
     // Nothing was written: RocksDB refused the change when it was added to the batch.
     return InvalidArgument("cannot commit: %s", refused.ToString());
   }
-  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   const MutexLock lock(rep_->log_mu);
-  AZ_RETURN_IF_ERROR(rep_->Heal());
-  if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
+  AZ_RETURN_IF_ERROR(rep_->Prepare());
   AZ_RETURN_IF_ERROR(rep_->DeleteUnwanted());
   if (batch.rep_->tables != nullptr && !batch.rep_->tables->empty()) {
     AZ_RETURN_IF_ERROR(rep_->TakeIn(*batch.rep_->tables->rep_));
@@ -62,14 +60,18 @@ std::unique_ptr<RowTables> Store::NewRowTables() {
 }
 
 absl::Status Store::TakeIn(RowTables& tables) {
-  AZ_RETURN_IF_ERROR(rep_->CheckWritable());
   const MutexLock lock(rep_->log_mu);
-  AZ_RETURN_IF_ERROR(rep_->Heal());
-  if (rep_->events->memtables_empty()) AZ_RETURN_IF_ERROR(rep_->FillMemtables());
+  AZ_RETURN_IF_ERROR(rep_->Prepare());
   const size_t before = rep_->unwanted.size();
   AZ_RETURN_IF_ERROR(rep_->TakeIn(*tables.rep_));
   rep_->unwanted.resize(before);
   return rep_->CheckNotFailed();
+}
+
+absl::Status Store::Rep::Prepare() {
+  AZ_RETURN_IF_ERROR(CheckWritable());
+  AZ_RETURN_IF_ERROR(Heal());
+  return events->memtables_empty() ? FillMemtables() : absl::OkStatus();
 }
 
 absl::Status Store::Rep::TakeIn(RowTables::Rep& tables) {
@@ -126,7 +128,6 @@ absl::Status Store::RemoveLeftovers(bool everywhere) {
     stores.insert(all.begin(), all.end());
   }
   if (stores.empty()) return absl::OkStatus();
-  CommitBatch notes;
   const MutexLock lock(rep_->log_mu);
   for (const RowStoreId store : stores) {
     const absl::StatusOr<RowStoreCounters> counters = GetCounters(store);
@@ -138,15 +139,14 @@ absl::Status Store::RemoveLeftovers(bool everywhere) {
     rep_->unwanted.push_back(
         {Family::kMeta, TablesEndKey(store), TablesEndKey(store) + std::string(1, '\0')});
   }
-  const absl::Status deleted = rep_->DeleteUnwanted();
+  absl::Status deleted = rep_->Prepare();
+  if (deleted.ok()) deleted = rep_->DeleteUnwanted();
   // The first commit that finds room again does it.
   return absl::IsResourceExhausted(deleted) ? absl::OkStatus() : deleted;
 }
 
 absl::Status Store::Rep::DeleteUnwanted() {
   if (unwanted.empty()) return absl::OkStatus();
-  AZ_RETURN_IF_ERROR(Heal());
-  if (events->memtables_empty()) AZ_RETURN_IF_ERROR(FillMemtables());
   rocksdb::WriteBatch batch;
   for (const RowTables::Range& range : unwanted) {
     AZ_RETURN_IF_ERROR(FromRocksWrite(

@@ -151,12 +151,11 @@ absl::Status Creation::WriteRows(RowStoreId row_store, const storage::ReadSnapsh
                                                           manifest_.as_of, core_.files()));
   uint64_t steps = 0;
   const absl::Status scanned = storage::ScanRowEntries(
-      *core_.store, row_store,
+      *core_.store, row_store, manifest_.next_row,
       [&](storage::RowEntryKind kind, std::string_view key,
           std::string_view value) -> absl::Status {
         if (++steps % kStep == 0) AZ_RETURN_IF_ERROR(Step());
-        AZ_ASSIGN_OR_RETURN(const bool committed, IsCommitted(kind, key, manifest_.next_row));
-        return committed ? writer->Add(kind, key, value) : absl::OkStatus();
+        return writer->Add(kind, key, value);
       },
       &snapshot);
   AZ_RETURN_IF_ERROR(scanned);

@@ -38,16 +38,6 @@ absl::StatusOr<Schema> ReadDefinition(const std::string& definition) {
 
 }  // namespace
 
-absl::StatusOr<bool> IsCommitted(storage::RowEntryKind kind, std::string_view key, RowId next_row) {
-  if (kind == storage::RowEntryKind::kKey) return true;  // They come with their commit.
-  if (kind == storage::RowEntryKind::kVector) {
-    AZ_ASSIGN_OR_RETURN(const storage::VectorEntryKey parsed, storage::ParseVectorEntryKey(key));
-    return parsed.row < next_row;
-  }
-  AZ_ASSIGN_OR_RETURN(const RowId row, storage::ParseRowEntryKey(key));
-  return row < next_row;
-}
-
 absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::string& folder,
                                                                   storage::Files& files) {
   storage::StoreOptions options;
@@ -183,12 +173,11 @@ absl::Status SnapshotSource::Scan(const storage::RowEntryVisitor& visit,
   }
   uint64_t steps = 0;
   return storage::ScanRowEntries(
-      *store_, row_store_,
+      *store_, row_store_, next_row_,
       [&](storage::RowEntryKind kind, std::string_view key,
           std::string_view value) -> absl::Status {
         if (++steps % kStep == 0) AZ_RETURN_IF_ERROR(cancel.Check());
-        AZ_ASSIGN_OR_RETURN(const bool committed, IsCommitted(kind, key, next_row_));
-        return committed ? visit(kind, key, value) : absl::OkStatus();
+        return visit(kind, key, value);
       },
       nullptr);
 }

@@ -23,10 +23,6 @@
 
 namespace azimuth::engine {
 
-// False for what came in a table before the commit of its row, which has not come: at this moment
-// there is no such row. `next_row` is that of the row store.
-absl::StatusOr<bool> IsCommitted(storage::RowEntryKind kind, std::string_view key, RowId next_row);
-
 // The copy of the database in the folder of a snapshot of the whole store, to be read.
 absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::string& folder,
                                                                   storage::Files& files);

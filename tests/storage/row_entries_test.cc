@@ -33,10 +33,11 @@ std::unique_ptr<Store> OpenOrDie(const std::string& path, bool read_only = false
 }
 
 std::vector<Entry> EntriesOf(const Store& store, RowStoreId row_store,
-                             const ReadSnapshot* snapshot = nullptr) {
+                             const ReadSnapshot* snapshot = nullptr,
+                             RowId end = RowId{~uint64_t{0}}) {
   std::vector<Entry> entries;
   EXPECT_OK(ScanRowEntries(
-      store, row_store,
+      store, row_store, end,
       [&](RowEntryKind kind, std::string_view key, std::string_view value) {
         entries.emplace_back(kind, key, value);
         return absl::OkStatus();
@@ -85,6 +86,23 @@ TEST(RowEntries, AreThoseOfASnapshotOfTheStore) {
   Fill(*store, RowStoreId{1}, 10, 10);
   EXPECT_TRUE(EntriesOf(*store, RowStoreId{1}, snapshot.get()) == before);
   EXPECT_GT(EntriesOf(*store, RowStoreId{1}).size(), before.size());
+}
+
+// As of tables whose commit comes later, or never came.
+TEST(RowEntries, LeaveOutWhatNoCommitGaveOut) {
+  const TempDir dir;
+  const auto store = OpenOrDie(dir.File("rocks"));
+  Fill(*store, RowStoreId{1}, 10);
+  const std::vector<Entry> before = EntriesOf(*store, RowStoreId{1});
+  const auto tables = store->NewRowTables();
+  const std::vector<float> vector = {1.0F, 2.0F};
+  tables->PutEncodedRow(RowStoreId{1}, RowId{10}, EncodeRow({.key = int64_t{10}}));
+  tables->PutVector(RowStoreId{1}, FieldId{3}, RowId{10}, vector);
+  tables->PutVector(RowStoreId{1}, FieldId{4}, RowId{10}, vector);
+  tables->PutRetired(RowStoreId{1}, RowId{10}, Seq{99});
+  ASSERT_OK(store->TakeIn(*tables));
+  EXPECT_EQ(EntriesOf(*store, RowStoreId{1}).size(), before.size() + 4);
+  EXPECT_TRUE(EntriesOf(*store, RowStoreId{1}, nullptr, RowId{10}) == before);
 }
 
 TEST(RowEntries, KeysAreParsed) {

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import grpc
 
@@ -30,6 +30,14 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 def _code_of(number: int) -> grpc.StatusCode:
     return _CODES.get(number, grpc.StatusCode.UNKNOWN)
+
+
+class _Sent(NamedTuple):
+    """A batch and its size, which is dear to ask a message for."""
+
+    number: int
+    request: pb.IngestRequest
+    size: int
 
 
 class Load:
@@ -52,8 +60,8 @@ class Load:
         self._timeout = timeout
         self._changed = threading.Condition()
         # All below under `_changed`.
-        self._unacked: deque[pb.IngestRequest] = deque()
-        self._to_send: deque[pb.IngestRequest] = deque()
+        self._unacked: deque[_Sent] = deque()
+        self._to_send: deque[_Sent] = deque()
         self._unacked_bytes = 0
         self._bytes_in_flight = 0
         self._in_flight = 0
@@ -98,9 +106,10 @@ class Load:
             if not self._unacked:
                 self._last_progress = time.monotonic()  # Nothing was waited for before.
             self._next += 1
-            self._unacked.append(request)
+            sent = _Sent(number, request, size)
+            self._unacked.append(sent)
             self._unacked_bytes += size
-            self._to_send.append(request)
+            self._to_send.append(sent)
             self._changed.notify_all()
 
     def _has_room(self, size: int) -> bool:
@@ -173,17 +182,17 @@ class Load:
                     self._changed.wait(pause if pause > 0 else 1.0)
                 if stream != self._stream or self._error is not None:
                     return
-                request = self._to_send.popleft()
+                sent = self._to_send.popleft()
                 self._in_flight += 1
-                self._bytes_in_flight += request.ByteSize()
-            yield request
+                self._bytes_in_flight += sent.size
+            yield sent.request
 
     def _may_send(self) -> bool:
         if not self._to_send or not self._started or time.monotonic() < self._pause_until:
             return False
         if self._in_flight == 0:
             return True
-        size = self._to_send[0].ByteSize()
+        size = self._to_send[0].size
         return (
             self._in_flight < self._pace.batches_in_flight
             and self._bytes_in_flight + size <= self._pace.bytes_in_flight
@@ -263,10 +272,10 @@ class Load:
         if self._next == 0:
             self._batches_before = started.last_batch
             self._next = started.last_batch + 1
-        while self._unacked and self._unacked[0].batch.number <= started.last_batch:
-            self._unacked_bytes -= self._unacked.popleft().ByteSize()
-        if self._unacked and self._unacked[0].batch.number != started.last_batch + 1:
-            first = self._unacked[0].batch.number
+        while self._unacked and self._unacked[0].number <= started.last_batch:
+            self._unacked_bytes -= self._unacked.popleft().size
+        if self._unacked and self._unacked[0].number != started.last_batch + 1:
+            first = self._unacked[0].number
             raise make_error(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"load {started.load!r}: the server has forgotten batches up to {first - 1}, it is "
@@ -279,11 +288,11 @@ class Load:
         self._in_flight = self._bytes_in_flight = 0
 
     def _acknowledge(self, ack: pb.IngestAck) -> None:
-        while self._unacked and self._unacked[0].batch.number <= ack.number:
+        while self._unacked and self._unacked[0].number <= ack.number:
             done = self._unacked.popleft()
-            self._unacked_bytes -= done.ByteSize()
+            self._unacked_bytes -= done.size
             self._in_flight = max(0, self._in_flight - 1)
-            self._bytes_in_flight = max(0, self._bytes_in_flight - done.ByteSize())
+            self._bytes_in_flight = max(0, self._bytes_in_flight - done.size)
         if not ack.replayed:
             self._inserted += ack.inserted
             self._replaced += ack.replaced
@@ -304,8 +313,8 @@ class Load:
             else:
                 self._refused.append(RefusedBatch(refusal.number, error))
                 self._last_progress = time.monotonic()
-                if self._unacked and self._unacked[0].batch.number == refusal.number:
-                    skip = pb.IngestRequest(batch=pb.IngestBatch(number=refusal.number, skip=True))
-                    self._unacked_bytes += skip.ByteSize() - self._unacked[0].ByteSize()
-                    self._unacked[0] = skip
+                if self._unacked and self._unacked[0].number == refusal.number:
+                    skip = pb.IngestBatch(number=refusal.number, skip=True)
+                    self._unacked_bytes -= self._unacked[0].size
+                    self._unacked[0] = _Sent(refusal.number, pb.IngestRequest(batch=skip), 0)
         self._send_again()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 
 from ._generated.azimuth.v1 import admin_pb2 as pb_admin
+from ._times import from_micros
 
 __all__ = ["RestoreResult", "SnapshotInfo", "SnapshotReport"]
 
@@ -20,7 +21,7 @@ class SnapshotInfo:
         collection: What it is of; empty: the whole store.
         as_of: It has exactly the commits up to this sequence number.
         incarnation: That `as_of` is of.
-        created: When it was taken.
+        created: When it was taken; None if there is a problem and nobody knows.
         bytes: Of all its files; those that it shares with the store take no room twice.
         files: How many they are.
         rows: Records.
@@ -33,7 +34,7 @@ class SnapshotInfo:
     collection: str
     as_of: int
     incarnation: int
-    created: datetime
+    created: datetime | None
     bytes: int
     files: int
     rows: int
@@ -52,7 +53,7 @@ class SnapshotInfo:
             collection=message.collection,
             as_of=message.as_of,
             incarnation=message.incarnation,
-            created=datetime.fromtimestamp(message.created_unix_us / 1e6, timezone.utc),
+            created=from_micros(message.created_unix_us),
             bytes=message.bytes,
             files=message.files,
             rows=message.rows,

@@ -66,7 +66,7 @@ class EntriesCheckTest : public ::testing::Test {
   absl::Status Check() {
     check_ = std::make_unique<EntriesCheck>(schema_, kNextRow, kAsOf);
     AZ_RETURN_IF_ERROR(storage::ScanRowEntries(
-        *store_, kRowStore,
+        *store_, kRowStore, RowId{~uint64_t{0}},
         [&](storage::RowEntryKind kind, std::string_view key, std::string_view value) {
           return check_->Visit(kind, key, value);
         },
