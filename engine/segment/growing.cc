@@ -4,10 +4,12 @@
 #include "base/status.h"
 #include "engine/segment/metric.h"
 #include "index/distance/distance.h"
+#include "index/flat/code_filter.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 namespace azimuth::engine {
@@ -162,10 +164,20 @@ uint64_t GrowingSegment::SetVector(Chunk& chunk, size_t slot, uint32_t in_chunk,
   if (target.values.empty()) {
     target.values.resize(chunk.rows.size() * dim);
     bytes = kAllocationBytes + target.values.size() * sizeof(float);
+    if (dim >= index::CodeFilter::kDimMin) {
+      target.codes.resize(chunk.rows.size() * index::RowCodeBytes(dim));
+      target.code_rows.resize(chunk.rows.size());
+      bytes += 2 * kAllocationBytes + target.codes.size() +
+               target.code_rows.size() * sizeof(index::RowCode);
+    }
   }
   float* copy = target.values.data() + in_chunk * dim;
   std::memcpy(copy, vector.data(), dim * sizeof(float));
   if (schema_.vectors[slot].metric == Metric::kCosine) index::NormalizeL2({copy, dim});
+  if (!target.codes.empty()) {
+    uint8_t* code = target.codes.data() + in_chunk * index::RowCodeBytes(dim);
+    target.code_rows[in_chunk] = index::EncodeRow({copy, dim}, code);
+  }
   target.present.fetch_or(uint64_t{1} << in_chunk, std::memory_order_relaxed);
   return bytes;
 }
@@ -253,8 +265,11 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
                                               uint32_t limit, const index::Bitset* admitted,
                                               index::TopK& top, const CancelToken& cancel) const {
   const size_t dim = schema_.vectors[vector_slot].dim;
-  const index::DistanceKernels kernels =
-      index::KernelsFor(ToIndexMetric(schema_.vectors[vector_slot].metric));
+  const index::Metric metric = ToIndexMetric(schema_.vectors[vector_slot].metric);
+  const index::DistanceKernels kernels = index::KernelsFor(metric);
+  static_assert(kChunkRows <= index::CodeFilter::kBlockRowsMax);
+  std::optional<index::CodeFilter> filter;
+  if (dim >= index::CodeFilter::kDimMin) filter.emplace(metric, std::span(query, dim));
   constexpr size_t kCancelChunks = 64;
   uint64_t computed = 0;
   float distances[kChunkRows];
@@ -271,9 +286,12 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
     for (; rows != 0; rows &= rows - 1) {
       ids[chosen++] = static_cast<uint32_t>(std::countr_zero(rows));
     }
+    computed += chosen;
+    if (filter.has_value()) {
+      chosen = filter->Keep(chunk.codes.data(), chunk.code_rows.data(), top.bound(), ids, chosen);
+    }
     if (chosen == 0) continue;
     kernels.gather(query, chunk.values.data(), dim, dim, ids, chosen, distances);
-    computed += chosen;
     for (uint32_t i = 0; i < chosen; ++i) {
       if (distances[i] <= top.bound()) top.Push({distances[i], first + ids[i]});
     }

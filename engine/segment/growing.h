@@ -1,5 +1,5 @@
 // GrowingSegment: the newest rows, in memory, scanned exactly; also a closed one that waits for its
-// graph.
+// graph. A scan reads codes of a quarter of the bytes first, and those rows that they leave.
 //
 // Rows stand in chunks that never move: of 16 rows for the first 256, then of 64. Chunks come as
 // rows do, so that a small collection stays small. One thread (the commit leader) appends; a row is
@@ -10,6 +10,7 @@
 #include "engine/memory_budget.h"
 #include "engine/schema.h"
 #include "engine/segment/segment.h"
+#include "index/distance/row_code.h"
 
 #include <array>
 #include <atomic>
@@ -98,6 +99,9 @@ class GrowingSegment final : public Segment {
   struct VectorChunk {
     std::atomic<uint64_t> present{0};  // Bit of each row of the chunk.
     std::vector<float> values;         // Rows x dim; comes with the first vector.
+    // Of each row, for the first stage of a scan; none if vectors are short.
+    std::vector<uint8_t> codes;
+    std::vector<index::RowCode> code_rows;
   };
   struct Chunk {
     std::vector<Row> rows;
