@@ -2,6 +2,7 @@
 
 #include "base/failpoint.h"
 #include "engine/segment/build_job.h"
+#include "engine/snapshot/restore_snapshot.h"
 #include "engine/write/ddl_commit.h"
 #include "engine/write/delete_commit.h"
 
@@ -183,6 +184,7 @@ void RunMaintenance(Core& core) {
   core.scrubber.Tick(core);
   core.views.Collect();  // What the last commit left, if a reader was in the way.
   if (!core.durability->CheckWritable().ok()) return;  // Nothing that follows could be written.
+  ClearUpRestores(core);
   if (core.backpressure.MemoryTight()) CloseLargestGrowing(core);
   std::vector<std::shared_ptr<Collection>> active;
   {

@@ -2,7 +2,6 @@
 
 #include "base/status.h"
 #include "storage/segment_format.h"
-#include "storage/snapshot_folder.h"
 
 #include <algorithm>
 #include <span>
@@ -12,7 +11,7 @@ namespace azimuth::storage {
 absl::StatusOr<SegmentEntry> CopySegmentFile(const std::string& folder, const SnapshotFile& file,
                                              const std::string& path, SegmentId id,
                                              RowStoreId row_store, uint64_t instance, Files& files,
-                                             const CancelToken& cancel) {
+                                             const CancelToken& cancel, const AdmitPiece& admit) {
   const std::string from = absl::StrCat(folder, "/", file.name);
   std::string begin;
   {
@@ -30,8 +29,9 @@ absl::StatusOr<SegmentEntry> CopySegmentFile(const std::string& folder, const Sn
   const std::string ours = EncodeSegmentHeader(*header);
 
   const std::string temporary = path + ".tmp";
-  AZ_RETURN_IF_ERROR(CopySnapshotFile(
-      folder, file, temporary, std::as_bytes(std::span(ours.data(), ours.size())), files, cancel));
+  AZ_RETURN_IF_ERROR(CopySnapshotFile(folder, file, temporary,
+                                      std::as_bytes(std::span(ours.data(), ours.size())), files,
+                                      cancel, admit));
   absl::Status status = files.Rename(temporary, path);
   if (status.ok()) status = files.SyncDir(ParentDirectory(path));
   if (!status.ok()) {

@@ -7,6 +7,7 @@
 #include "base/ids.h"
 #include "storage/file.h"
 #include "storage/row.h"
+#include "storage/snapshot_folder.h"
 #include "storage/snapshot_manifest.h"
 
 #include "absl/status/statusor.h"
@@ -22,6 +23,6 @@ namespace azimuth::storage {
 absl::StatusOr<SegmentEntry> CopySegmentFile(const std::string& folder, const SnapshotFile& file,
                                              const std::string& path, SegmentId id,
                                              RowStoreId row_store, uint64_t instance, Files& files,
-                                             const CancelToken& cancel);
+                                             const CancelToken& cancel, const AdmitPiece& admit);
 
 }  // namespace azimuth::storage

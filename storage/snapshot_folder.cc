@@ -82,11 +82,13 @@ absl::Status AsDamage(const absl::Status& status) {
 // Copies in pieces; returns what was read.
 absl::StatusOr<SnapshotFile> Copy(const std::string& from, const std::string& to,
                                   std::optional<uint64_t> length, std::span<const std::byte> begin,
-                                  Files& files, const CancelToken& cancel) {
+                                  Files& files, const CancelToken& cancel,
+                                  const AdmitPiece& admit) {
   AZ_ASSIGN_OR_RETURN(const auto out, files.Create(to));
   uint64_t synced = 0;
   auto copied = ReadPieces(from, "", length, files, cancel,
                            [&](uint64_t offset, std::span<std::byte> bytes) -> absl::Status {
+                             if (admit != nullptr) AZ_RETURN_IF_ERROR(admit());
                              if (offset < begin.size()) {
                                const auto part = begin.subspan(offset).first(
                                    std::min<size_t>(begin.size() - offset, bytes.size()));
@@ -250,9 +252,9 @@ absl::Status VerifySnapshotFile(const std::string& folder, const SnapshotFile& f
 
 absl::Status CopySnapshotFile(const std::string& folder, const SnapshotFile& file,
                               const std::string& to, std::span<const std::byte> begin, Files& files,
-                              const CancelToken& cancel) {
+                              const CancelToken& cancel, const AdmitPiece& admit) {
   const std::string from = FilePath(folder, file.name);
-  const absl::StatusOr<SnapshotFile> is = Copy(from, to, file.bytes, begin, files, cancel);
+  const absl::StatusOr<SnapshotFile> is = Copy(from, to, file.bytes, begin, files, cancel, admit);
   const absl::Status status = is.ok() ? Compare(from, *is, file) : AsDamage(is.status());
   // The first error is the one to tell. What was there before is not ours.
   if (!status.ok() && !absl::IsAlreadyExists(status)) files.Remove(to).IgnoreError();
@@ -260,10 +262,10 @@ absl::Status CopySnapshotFile(const std::string& folder, const SnapshotFile& fil
 }
 
 absl::Status LinkOrCopy(const std::string& from, const std::string& to, Files& files,
-                        const CancelToken& cancel) {
+                        const CancelToken& cancel, const AdmitPiece& admit) {
   const absl::Status linked = files.Link(from, to);
   if (!absl::IsUnimplemented(linked)) return linked;
-  return Copy(from, to, std::nullopt, {}, files, cancel).status();
+  return Copy(from, to, std::nullopt, {}, files, cancel, admit).status();
 }
 
 }  // namespace azimuth::storage

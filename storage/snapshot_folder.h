@@ -82,16 +82,20 @@ absl::Status CheckSnapshotFiles(const std::string& folder, const SnapshotManifes
 absl::Status VerifySnapshotFile(const std::string& folder, const SnapshotFile& file, Files& files,
                                 const CancelToken& cancel);
 
+// Asked before each piece of a copy is written, of a MiB at most; an error ends the copy. Null: all
+// are.
+using AdmitPiece = std::function<absl::Status()>;
+
 // Copies a file while it is compared with the manifest; the copy, which must not exist, is synced
 // but its name is not. `begin` takes the place of as many bytes at the beginning. On an error it is
 // removed.
 absl::Status CopySnapshotFile(const std::string& folder, const SnapshotFile& file,
                               const std::string& to, std::span<const std::byte> begin, Files& files,
-                              const CancelToken& cancel);
+                              const CancelToken& cancel, const AdmitPiece& admit = nullptr);
 
 // A second name for a file that never changes, or a synced copy of it where the file system has no
 // second names.
 absl::Status LinkOrCopy(const std::string& from, const std::string& to, Files& files,
-                        const CancelToken& cancel);
+                        const CancelToken& cancel, const AdmitPiece& admit = nullptr);
 
 }  // namespace azimuth::storage

@@ -95,7 +95,7 @@ absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedColle
   context.report.graph_nodes += nodes;
   context.report.unreachable_nodes += unreachable;
   bool right = true;
-  if (nodes >= kReachableNodesMin && unreachable > kUnreachableShareMax * nodes) {
+  if (IsUnreachable(unreachable, nodes)) {
     right = false;
     context.findings.Derived(
         "graph.unreachable", place,

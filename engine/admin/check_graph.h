@@ -27,6 +27,10 @@ inline constexpr double kMissesMax = 2;
 // Nodes of `graph` that level 0 does not lead to from the entry node. REQUIRES: its neighbours are
 // below node_count().
 uint32_t CountUnreachable(const index::FrozenGraph& graph);
+// Whether those are so many that searches suffer.
+inline bool IsUnreachable(uint32_t unreachable, uint32_t nodes) {
+  return nodes >= kReachableNodesMin && unreachable > kUnreachableShareMax * nodes;
+}
 
 // False if there is a finding. REQUIRES: segment.HasGraph(vector_slot), and it is verified.
 absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedCollection& collection,

@@ -84,7 +84,8 @@ class SealedSegment final : public Segment {
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;
   absl::Status CheckColumns(const CancelToken& cancel) const override;
-  // Checksums of all sections, order of row ids, node maps and graphs.
+  // Checksums of all sections, order of row ids, kinds of keys, columns, the first end, node maps
+  // and graphs.
   absl::Status Verify(const CancelToken& cancel) const override;
   absl::Status suspicion() const override;
   void MarkRetired(uint32_t position) override;
@@ -118,6 +119,9 @@ class SealedSegment final : public Segment {
   // Keeps a DataLoss as the suspicion.
   void Suspect(const absl::Status& why) const;
   absl::Status VerifyBytes(const CancelToken& cancel) const;
+  absl::Status VerifyKeys() const;
+  absl::Status VerifyEnds() const;
+  absl::Status VerifyNodes(const VectorSection& section) const;
   absl::Status OpenVectors(size_t slot);
   absl::Status OpenColumns();
   const index::ColumnReader* FindColumn(const FilterField& field) const;

@@ -17,6 +17,13 @@ namespace {
 using storage::KeyEntry;
 using storage::RowEntryKind;
 
+// Of the memory's budget.
+constexpr uint64_t kMemoryShare = 2;
+constexpr uint64_t kRetiredShare = 4;  // For maps of retirements.
+constexpr size_t kRoomMin = 1024;
+// Of what is kept of a row while all are checked.
+constexpr uint64_t kRowBytes = sizeof(RowId) + sizeof(Seq) + sizeof(uint64_t);
+
 std::string RowPlace(RowId row) {
   return absl::StrCat("row ", Raw(row));
 }
@@ -27,6 +34,55 @@ absl::Status Damage(std::string_view place, const absl::Status& status) {
 }
 
 }  // namespace
+
+absl::Status CheckRetiredBytes(uint64_t bytes, const MemoryBudget& memory) {
+  const uint64_t most = memory.total() / kRetiredShare;
+  if (bytes <= most) return absl::OkStatus();
+  return ResourceExhausted(
+      "which rows of the snapshot were replaced or deleted takes %d bytes of memory to know, at "
+      "most %d are allowed; outcome: not_applied",
+      bytes, most);
+}
+
+EntriesCheck::~EntriesCheck() {
+  memory_.Add(MemoryPart::kScratch, -static_cast<int64_t>(counted_));
+}
+
+void EntriesCheck::Count() {
+  const uint64_t bytes = rows_.capacity() * sizeof(RowId) + insert_seqs_.capacity() * sizeof(Seq) +
+                         hashes_.capacity() * sizeof(uint64_t) + found_.capacity() / 8 +
+                         retired_.capacity() * sizeof(retired_[0]);
+  memory_.Add(MemoryPart::kScratch, static_cast<int64_t>(bytes) - static_cast<int64_t>(counted_));
+  counted_ = bytes;
+}
+
+absl::Status EntriesCheck::MakeRoom() {
+  const bool of_rows = rows_.size() == rows_.capacity();
+  const bool of_retired = retired_.size() == retired_.capacity();
+  if (!of_rows && !of_retired) return absl::OkStatus();
+  const size_t rows = std::max(kRoomMin, rows_.size() + rows_.size() / 2);
+  const size_t retired = std::max(kRoomMin, retired_.size() + retired_.size() / 2);
+  // What grows is there twice while it is moved.
+  const uint64_t more =
+      (of_rows ? rows * kRowBytes : 0) + (of_retired ? retired * sizeof(retired_[0]) : 0);
+  const uint64_t most = memory_.total() / kMemoryShare;
+  if (counted_ + more > most) {
+    return ResourceExhausted(
+        "the check of more than %d rows and %d retirements takes %d bytes of memory, at most %d "
+        "are "
+        "allowed; outcome: not_applied",
+        rows_.size(), retired_.size(), counted_ + more, most);
+  }
+  if (of_rows) {
+    rows_.reserve(rows);
+    insert_seqs_.reserve(rows);
+    hashes_.reserve(rows);
+    found_.reserve(rows);
+  }
+  if (of_retired) retired_.reserve(retired);
+  Count();
+  return absl::OkStatus();
+}
 
 absl::Status EntriesCheck::Visit(RowEntryKind kind, std::string_view key, std::string_view value) {
   switch (kind) {
@@ -61,6 +117,7 @@ absl::Status EntriesCheck::CheckRow(std::string_view key, std::string_view value
                        .insert_seq = stored->insert_seq,
                        .partition = stored->partition,
                        .expires_at_unix_us = stored->expires_at_unix_us};
+  AZ_RETURN_IF_ERROR(MakeRoom());
   rows_.push_back(row);
   insert_seqs_.push_back(stored->insert_seq);
   hashes_.push_back(HashOf(stored->key, entry));
@@ -122,6 +179,7 @@ absl::Status EntriesCheck::CheckRetired(std::string_view key, std::string_view v
     ++found_count_;
     ++retired_of_rows_;
   }
+  AZ_RETURN_IF_ERROR(MakeRoom());
   // Of a row that a merge dropped a moment ago: segment files may still have it.
   retired_.emplace_back(row, seq);
   const uint64_t page = Raw(row) / RetiredMap::kPageRows;
@@ -131,10 +189,22 @@ absl::Status EntriesCheck::CheckRetired(std::string_view key, std::string_view v
 }
 
 absl::Status EntriesCheck::Finish() {
-  if (found_count_ == rows_.size()) return absl::OkStatus();
+  row_count_ = rows_.size();
+  if (found_count_ == rows_.size()) {
+    insert_seqs_ = std::vector<Seq>();
+    hashes_ = std::vector<uint64_t>();
+    found_ = std::vector<bool>();
+    Count();
+    return absl::OkStatus();
+  }
   const auto lost = std::find(found_.begin(), found_.end(), false);
   const RowId row = rows_[static_cast<size_t>(lost - found_.begin())];
   return DataLoss("%s: no key leads to it, and it is not retired", RowPlace(row));
+}
+
+void EntriesCheck::ReleaseRows() {
+  rows_ = std::vector<RowId>();
+  Count();
 }
 
 uint64_t EntriesCheck::retired_bytes() const {

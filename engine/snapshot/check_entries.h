@@ -3,11 +3,14 @@
 // gets into a store.
 //
 // Types, dimensions, text; order and bounds of row ids and sequence numbers; rows and keys lead to
-// each other one to one; retirements and vectors belong to rows. Memory: 24 bytes a row.
+// each other one to one; retirements and vectors belong to rows.
+// Memory: 24 bytes a row until Finish, then 8 until ReleaseRows; 16 a retirement. All of it is
+// counted as MemoryPart::kScratch, and more than half of the budget is refused.
 // Thread safety: one owner.
 #pragma once
 
 #include "base/ids.h"
+#include "engine/memory_budget.h"
 #include "engine/schema.h"
 #include "storage/row.h"
 #include "storage/row_entries.h"
@@ -21,22 +24,32 @@
 
 namespace azimuth::engine {
 
+// Whether maps of retirements (segment/retired_map.h) of so many bytes are within their share of
+// the budget. ResourceExhausted.
+absl::Status CheckRetiredBytes(uint64_t bytes, const MemoryBudget& memory);
+
 class EntriesCheck final {
  public:
-  // `schema` outlives it. Rows are below `next_row` and of commits up to `as_of`.
-  EntriesCheck(const Schema& schema, RowId next_row, Seq as_of)
-      : schema_(schema), next_row_(next_row), as_of_(as_of) {}
+  // `schema` and `memory` outlive it. Rows are below `next_row` and of commits up to `as_of`.
+  EntriesCheck(const Schema& schema, RowId next_row, Seq as_of, MemoryBudget& memory)
+      : schema_(schema), next_row_(next_row), as_of_(as_of), memory_(memory) {}
+  ~EntriesCheck();
+  EntriesCheck(const EntriesCheck&) = delete;
+  EntriesCheck& operator=(const EntriesCheck&) = delete;
 
-  // All entries, in order of ScanRowEntries. DataLoss names what is wrong.
+  // All entries, in order of ScanRowEntries. DataLoss names what is wrong. ResourceExhausted: there
+  // are more than the memory is for.
   absl::Status Visit(storage::RowEntryKind kind, std::string_view key, std::string_view value);
   // After the last one. DataLoss.
   absl::Status Finish();
 
   // Valid after Finish.
-  uint64_t live_rows() const { return rows_.size() - retired_of_rows_; }
+  uint64_t row_count() const { return row_count_; }
+  uint64_t live_rows() const { return row_count_ - retired_of_rows_; }
   uint64_t vectors() const { return vectors_; }
-  // Ascending.
+  // Ascending; until ReleaseRows.
   const std::vector<RowId>& rows() const { return rows_; }
+  void ReleaseRows();
   const std::vector<std::pair<RowId, Seq>>& retired() const { return retired_; }
   // What the map of retirements (segment/retired_map.h) takes in memory, also when the next row is
   // retired.
@@ -50,10 +63,16 @@ class EntriesCheck final {
   // Its place among rows_; rows_.size() if it is not there.
   size_t PlaceOf(RowId row) const;
   uint64_t HashOf(const Key& key, const storage::KeyEntry& entry) const;
+  // Before one more row or retirement is kept.
+  absl::Status MakeRoom();
+  void Count();
 
   const Schema& schema_;
   const RowId next_row_;
   const Seq as_of_;
+  MemoryBudget& memory_;
+  uint64_t counted_ = 0;  // Bytes, with the budget.
+  uint64_t row_count_ = 0;
   std::vector<RowId> rows_;
   std::vector<Seq> insert_seqs_;  // By place.
   std::vector<uint64_t> hashes_;  // Likewise: of the key and what its entry must say.

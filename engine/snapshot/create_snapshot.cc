@@ -192,7 +192,7 @@ absl::Status Creation::LinkSegments(const std::vector<storage::SegmentEntry>& se
     std::string name = absl::StrFormat("%016x.seg", Raw(segment.id));
     const absl::Status linked =
         storage::LinkOrCopy(core_.dir.segment_path(segment.id), absl::StrCat(folder_, "/", name),
-                            core_.files(), cancel_);
+                            core_.files(), cancel_, [this] { return core_.disk->AdmitWrite(); });
     if (absl::IsNotFound(linked)) {
       // Set aside as bad a moment ago; the rows are there.
       LogWarning("a snapshot is made without segment %d: %s", Raw(segment.id),

@@ -2,8 +2,9 @@
 
 #include "base/failpoint.h"
 #include "base/status.h"
+#include "engine/memory_budget.h"
+#include "engine/snapshot/check_store.h"
 #include "engine/snapshot/snapshot_list.h"
-#include "engine/snapshot/snapshot_source.h"
 #include "storage/data_dir.h"
 #include "storage/file.h"
 #include "storage/snapshot_folder.h"
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <utility>
 
 namespace azimuth::engine {
@@ -30,6 +32,7 @@ class DirectoryRestorer final {
         options_(options),
         files_(options.files != nullptr ? *options.files : storage::Files::Posix()),
         cancel_(cancel),
+        memory_(options.memory_bytes > 0 ? options.memory_bytes : MemoryBudget::DefaultTotal()),
         target_(options.data_dir),
         made_(absl::StrCat(options.data_dir, "/", ToAbsl(kUnfinished))) {}
 
@@ -62,6 +65,7 @@ class DirectoryRestorer final {
  private:
   absl::Status CheckTarget();
   absl::Status CheckSnapshot();
+  absl::Status CheckStore(const std::set<std::string>& told);
   absl::Status CheckRoom() const;
   absl::Status Begin();
   absl::Status Clear();
@@ -82,13 +86,15 @@ class DirectoryRestorer final {
   const DatabaseOptions& options_;
   storage::Files& files_;
   const CancelToken& cancel_;
+  MemoryBudget memory_;
   const std::string target_;
   const std::string made_;
   bool there_ = false;       // The target is.
   bool was_there_ = false;   // Before the restore.
   bool unfinished_ = false;  // An earlier restore has left it.
   storage::SnapshotManifest manifest_;
-  std::vector<storage::SnapshotFile> good_;  // Files that are as the manifest says.
+  std::vector<storage::SnapshotFile> good_;  // Files to be restored from.
+  StoreContent content_;                     // Of a snapshot of the whole store.
   DirectoryRestore result_;
 };
 
@@ -113,37 +119,40 @@ absl::Status DirectoryRestorer::CheckTarget() {
 }
 
 absl::Status DirectoryRestorer::CheckSnapshot() {
-  AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, files_.KindOf(folder_));
-  if (kind != storage::FileKind::kDirectory) {
-    return InvalidArgument("%s: it is not a folder", folder_);
-  }
-  AZ_ASSIGN_OR_RETURN(manifest_, storage::ReadSnapshotManifest(folder_, files_));
+  AZ_ASSIGN_OR_RETURN(manifest_, ReadManifest(folder_, files_));
   storage::SnapshotManifest needed = manifest_;
   std::erase_if(needed.files,
                 [](const storage::SnapshotFile& file) { return file.name.ends_with(".seg"); });
   AZ_RETURN_IF_ERROR(storage::CheckSnapshotFiles(folder_, needed, files_));
+  std::set<std::string> told;
   for (const storage::SnapshotFile& file : manifest_.files) {
     const absl::Status status = storage::VerifySnapshotFile(folder_, file, files_, cancel_);
     // What is wrong with a segment file costs no rows.
     if (absl::IsDataLoss(status) && file.name.ends_with(".seg")) {
       result_.warnings.emplace_back(status.message());
+      told.insert(file.name);
       continue;
     }
     AZ_RETURN_IF_ERROR(status);
     good_.push_back(file);
   }
-  if (manifest_.kind == storage::SnapshotKind::kCollection) {
-    result_.collections = 1;
-    return absl::OkStatus();  // Its rows are checked when they are restored.
+  if (manifest_.kind == storage::SnapshotKind::kStore) return CheckStore(told);
+  // Its rows are checked, and warnings given again, when they are restored.
+  result_.collections = 1;
+  return absl::OkStatus();
+}
+
+absl::Status DirectoryRestorer::CheckStore(const std::set<std::string>& told) {
+  AZ_ASSIGN_OR_RETURN(content_, CheckSnapshotStore(folder_, files_, memory_, cancel_));
+  result_.collections = content_.collections;
+  for (const BadSegment& bad : content_.bad_segments) {
+    if (!told.contains(bad.name)) result_.warnings.push_back(bad.why);
   }
-  AZ_ASSIGN_OR_RETURN(const auto store, OpenSnapshotStore(folder_, files_));
-  AZ_ASSIGN_OR_RETURN(const auto collections, store->ListCollections());
-  for (const storage::CollectionEntry& collection : collections) {
-    AZ_RETURN_IF_ERROR(SnapshotSource::Open(folder_, collection.name, files_,
-                                            SnapshotSource::Checksums::kCompared, cancel_)
-                           .status());
-  }
-  result_.collections = collections.size();
+  for (const std::string& wrong : content_.wrong) result_.warnings.push_back(wrong);
+  // Also those that the catalog does not name.
+  std::erase_if(good_, [&](const storage::SnapshotFile& file) {
+    return file.name.ends_with(".seg") && !content_.segments.contains(file.name);
+  });
   return absl::OkStatus();
 }
 
@@ -188,6 +197,7 @@ absl::Status DirectoryRestorer::MakeStore() {
         file.name.ends_with(".seg") ? Made("segments/" + file.name) : Made(file.name);
     AZ_RETURN_IF_ERROR(storage::CopySnapshotFile(folder_, file, to, {}, files_, cancel_));
   }
+  AZ_RETURN_IF_ERROR(PutRight(Made("rocks"), content_, files_));
   for (const char* folder : {"rocks", "segments"}) AZ_RETURN_IF_ERROR(files_.SyncDir(Made(folder)));
   AZ_ASSIGN_OR_RETURN(const auto watermark,
                       storage::Watermark::Open(Made("WATERMARK"), manifest_.instance, files_));

@@ -23,7 +23,8 @@ namespace azimuth::engine {
 struct DirectoryRestore {
   SnapshotInfo snapshot;
   uint64_t collections = 0;
-  // Segment files that were bad or missing: a start builds them again.
+  // Segment files that were bad or missing, which a start builds again; and counters and ids that
+  // were wrong, which were put right.
   std::vector<std::string> warnings;
 };
 

@@ -21,12 +21,32 @@
 namespace azimuth::engine {
 namespace {
 
+constexpr std::string_view kTurn = "a snapshot is being restored";
 // Rows that are taken in at once: commits wait meanwhile.
 constexpr uint64_t kTableBytes = uint64_t{16} << 20;
 // Rows take that much of the disk for each byte: in tables, and where those are merged.
 constexpr uint64_t kDiskFactor = 2;
-// Of the memory's budget, for the map of retirements.
-constexpr uint64_t kRetiredShare = 4;
+
+void Unmark(const Core& core, RowStoreId row_store) {
+  const absl::Status status = core.snapshots.Unmark(row_store);
+  if (!status.ok() && !absl::IsNotFound(status)) {
+    LogWarning("the mark of a restore stays until the next start: %s",
+               std::string(status.message()));
+  }
+}
+
+// Of a restore that failed. First the commit: if it is not known whether the collection was adopted
+// (the disk was full), a log that takes this one has left that behind.
+absl::Status Remove(Core& core, const RestoreRemains& remains) {
+  GiveUpCommit commit(remains.row_store);
+  AZ_RETURN_IF_ERROR(core.queue.Run(commit, CancelToken()).status());
+  for (const SegmentId id : remains.segments) {
+    // Else the next start does it.
+    storage::RemoveFile(core.dir.segment_path(id), core.files()).IgnoreError();
+  }
+  Unmark(core, remains.row_store);
+  return absl::OkStatus();
+}
 
 class Restore final {
  public:
@@ -53,7 +73,7 @@ class Restore final {
       return status;
     }
     AZ_FAILPOINT_VISIT(kRestoreBeforeClear);
-    Unmark();
+    Unmark(core_, row_store_);
     NoteActive(core_, collection_, INT64_MAX);
     ScheduleBuild(core_, collection_);
     return std::move(result_);
@@ -67,13 +87,6 @@ class Restore final {
                    std::vector<float>& vector, storage::RowTables& tables) const;
   absl::Status Adopt();
   void GiveUp();
-  void Unmark() {
-    const absl::Status status = core_.snapshots.Unmark(row_store_);
-    if (!status.ok() && !absl::IsNotFound(status)) {
-      LogWarning("the mark of a restore stays until the next start: %s",
-                 std::string(status.message()));
-    }
-  }
 
   Core& core_;
   const SnapshotSource& source_;
@@ -99,14 +112,7 @@ absl::Status Restore::CheckRoom() const {
         "outcome: not_applied",
         bytes, space.free_bytes, floor);
   }
-  const uint64_t memory = core_.memory.total() / kRetiredShare;
-  if (source_.entries().retired_bytes() > memory) {
-    return ResourceExhausted(
-        "which rows of the snapshot were replaced or deleted takes %d bytes of memory to know, at "
-        "most %d are allowed; outcome: not_applied",
-        source_.entries().retired_bytes(), memory);
-  }
-  return absl::OkStatus();
+  return CheckRetiredBytes(source_.entries().retired_bytes(), core_.memory);
 }
 
 absl::Status Restore::Fill(CollectionId id) {
@@ -191,53 +197,45 @@ absl::Status Restore::Adopt() {
   result_.collection = target_;
   result_.id = collection_->id;
   result_.rows = source_.entries().live_rows();
-  result_.warnings = source_.warnings();
+  for (const BadSegment& bad : source_.bad_segments()) result_.warnings.push_back(bad.why);
   result_.warnings.insert(result_.warnings.end(), segments_->warnings().begin(),
                           segments_->warnings().end());
   return absl::OkStatus();
 }
 
-// What this does not come to is left to the next start, which finds the mark, and files that no
-// catalog names. First the commit: if it is not known whether the collection was adopted (the disk
-// was full), a log that takes this one has left that behind.
+// What this does not come to is tried again, or left to the next start, which finds the mark, and
+// files that no catalog names.
 void Restore::GiveUp() {
-  GiveUpCommit commit(row_store_);
-  const absl::Status status = core_.queue.Run(commit, CancelToken()).status();
-  if (!status.ok()) {
-    LogWarning("what a restore has written stays until the next start: %s",
-               std::string(status.message()));
-    return;
+  RestoreRemains remains{.row_store = row_store_, .segments = {}};
+  if (segments_ != nullptr) {
+    for (const storage::SegmentEntry& entry : segments_->entries()) {
+      remains.segments.push_back(entry.id);
+    }
   }
-  if (segments_ != nullptr) segments_->RemoveFiles();
-  Unmark();
+  const absl::Status status = Remove(core_, remains);
+  if (status.ok()) return;
+  LogWarning("what a restore has written stays for now: %s", std::string(status.message()));
+  core_.snapshot_turns.NoteRemains(std::move(remains));
 }
 
-}  // namespace
-
-absl::StatusOr<RestoreResult> RestoreSnapshot(Core& core, const RestoreSpec& spec,
-                                              const CancelToken& cancel) {
-  AZ_ASSIGN_OR_RETURN(const std::string id, FindSnapshot(core, spec.snapshot));
-  auto result = RestoreFolder(core, core.snapshots.PathOf(id), spec, cancel);
-  if (!result.ok()) return WithoutPlace(core, result.status());
-  for (std::string& warning : result->warnings) warning = WithoutPlace(core, warning);
-  return result;
-}
-
-absl::StatusOr<RestoreResult> RestoreFolder(Core& core, const std::string& folder,
-                                            const RestoreSpec& spec, const CancelToken& cancel) {
+// What is wrong with a request before the snapshot is looked at.
+absl::Status CheckSpec(const Core& core, const RestoreSpec& spec) {
   for (const auto& [place, name] : {std::pair("collection", std::string_view(spec.collection)),
                                     std::pair("target_name", std::string_view(spec.target))}) {
     const absl::Status status = name.empty() ? absl::OkStatus() : CheckCollectionName(name);
     if (!status.ok()) return AtPlace(place, status);
   }
-  AZ_RETURN_IF_ERROR(core.durability->CheckWritable());
-  SnapshotTurns::Turn turn(core.snapshot_turns);
-  AZ_RETURN_IF_ERROR(turn.Take("a snapshot is being restored"));
+  return core.durability->CheckWritable();
+}
+
+// It is the caller's turn.
+absl::StatusOr<RestoreResult> RestoreInTurn(Core& core, const std::string& folder,
+                                            const RestoreSpec& spec, const CancelToken& cancel) {
   // Before all of it is read in vain. The commits look again.
   std::string target = spec.target.empty() ? spec.collection : spec.target;
   if (target.empty()) {
     AZ_ASSIGN_OR_RETURN(const storage::SnapshotManifest manifest,
-                        storage::ReadSnapshotManifest(folder, core.files()));
+                        ReadManifest(folder, core.files()));
     target = manifest.collection;
   }
   if (!spec.overwrite && !target.empty() && core.FindCollection(target).ok()) {
@@ -245,10 +243,41 @@ absl::StatusOr<RestoreResult> RestoreFolder(Core& core, const std::string& folde
         "collection %s already exists; restore it under another name, or with overwrite",
         Quoted(target));
   }
-  AZ_ASSIGN_OR_RETURN(const auto source,
-                      SnapshotSource::Open(folder, spec.collection, core.files(),
-                                           SnapshotSource::Checksums::kCompare, cancel));
+  AZ_ASSIGN_OR_RETURN(const auto source, SnapshotSource::Open(folder, spec.collection, core.files(),
+                                                              SnapshotSource::Checksums::kCompare,
+                                                              core.memory, cancel));
   return Restore(core, *source, target, spec.overwrite, cancel).Run();
+}
+
+}  // namespace
+
+absl::StatusOr<RestoreResult> RestoreSnapshot(Core& core, const RestoreSpec& spec,
+                                              const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(FindSnapshot(core, spec.snapshot).status());
+  AZ_RETURN_IF_ERROR(CheckSpec(core, spec));
+  SnapshotTurns::Turn turn(core.snapshot_turns);
+  AZ_RETURN_IF_ERROR(turn.Take(kTurn));
+  // Again: until now it may have been deleted, and another one made under its name.
+  AZ_ASSIGN_OR_RETURN(const std::string id, FindSnapshot(core, spec.snapshot));
+  auto result = RestoreInTurn(core, core.snapshots.PathOf(id), spec, cancel);
+  if (!result.ok()) return WithoutPlace(core, result.status());
+  for (std::string& warning : result->warnings) warning = WithoutPlace(core, warning);
+  return result;
+}
+
+absl::StatusOr<RestoreResult> RestoreFolder(Core& core, const std::string& folder,
+                                            const RestoreSpec& spec, const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(CheckSpec(core, spec));
+  SnapshotTurns::Turn turn(core.snapshot_turns);
+  AZ_RETURN_IF_ERROR(turn.Take(kTurn));
+  return RestoreInTurn(core, folder, spec, cancel);
+}
+
+void ClearUpRestores(Core& core) {
+  if (!core.disk->AdmitWrite().ok()) return;
+  for (RestoreRemains& remains : core.snapshot_turns.TakeRemains()) {
+    if (!Remove(core, remains).ok()) core.snapshot_turns.NoteRemains(std::move(remains));
+  }
 }
 
 void RecoverRestores(Core& core) {

@@ -3,15 +3,11 @@
 #include "base/failpoint.h"
 #include "base/logging.h"
 #include "base/status.h"
-#include "engine/admin/check_segment.h"
 #include "engine/row_loader.h"
 #include "engine/segment/replace_commit.h"
-#include "index/distance/distance.h"
 #include "storage/segment_copy.h"
 
 #include <algorithm>
-#include <numeric>
-#include <span>
 #include <utility>
 
 namespace azimuth::engine {
@@ -25,8 +21,6 @@ bool IsBadFile(const absl::Status& status) {
 }  // namespace
 
 absl::Status RestoredSegments::Make() {
-  rows_.rows = source_.entries().rows();
-  rows_.retired = source_.entries().retired();
   AZ_RETURN_IF_ERROR(CopyFiles());
   return LoadRest();
 }
@@ -34,7 +28,6 @@ absl::Status RestoredSegments::Make() {
 absl::Status RestoredSegments::CopyFiles() {
   for (const storage::SnapshotFile& file : source_.segments()) {
     AZ_FAILPOINT(kRestoreMidFiles);
-    AZ_RETURN_IF_ERROR(core_.disk->AdmitWrite());
     const auto copied = CopyFile(file);
     if (copied.ok()) {
       sealed_.push_back(*copied);
@@ -55,67 +48,19 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> RestoredSegments::CopyFile(
   AZ_ASSIGN_OR_RETURN(
       const storage::SegmentEntry entry,
       storage::CopySegmentFile(source_.folder(), file, path, id, collection_.row_store,
-                               core_.dir.instance(), core_.files(), cancel_));
+                               core_.dir.instance(), core_.files(), cancel_,
+                               [this] { return core_.disk->AdmitWrite(); }));
   absl::StatusOr<std::shared_ptr<SealedSegment>> segment =
       SealedSegment::Open(path, collection_.schema, entry, core_.dir.instance(), core_.files());
   absl::Status status = segment.status();
-  if (status.ok()) status = CheckFile(entry, **segment);
+  // What it says was compared with the rows when the source was opened.
+  if (status.ok()) status = (*segment)->Verify(cancel_);
   if (!status.ok()) {
     storage::RemoveFile(path, core_.files()).IgnoreError();  // Else the next start does it.
     return AtPlace(file.name, status);
   }
   entries_.push_back(entry);
   return segment;
-}
-
-// A file that is whole may still be another one than the rows were written with.
-absl::Status RestoredSegments::CheckFile(const storage::SegmentEntry& entry,
-                                         SealedSegment& segment) const {
-  AZ_RETURN_IF_ERROR(segment.Verify(cancel_));
-  const storage::RowRange range = segment.rows();
-  const bool overlaps =
-      std::any_of(sealed_.begin(), sealed_.end(), [&](const std::shared_ptr<Segment>& other) {
-        return range.first < other->rows().end && other->rows().first < range.end;
-      });
-  if (range.first >= range.end || range.end > collection_.next_row || overlaps) {
-    return DataLoss("its rows %d to %d are out of range, or those of another file",
-                    Raw(range.first), Raw(range.end));
-  }
-  Seq last{};
-  for (uint32_t i = 0; i < segment.size(); ++i) {
-    const Seq seq = segment.insert_seq(i);
-    if (seq < last || seq > source_.manifest().as_of) {
-      return DataLoss("the row at position %d was inserted at %d, out of order or too late", i,
-                      Raw(seq));
-    }
-    last = seq;
-  }
-  std::vector<uint32_t> all(segment.size());
-  std::iota(all.begin(), all.end(), 0U);
-  for (size_t slot = 0; slot < collection_.schema.vectors.size(); ++slot) {
-    const uint32_t dim = collection_.schema.vectors[slot].dim;
-    for (const float* vector : segment.ExportVectors(slot, all)) {
-      if (vector != nullptr && !index::AllFinite(std::span(vector, dim))) {
-        return DataLoss("a vector is infinite or not a number");
-      }
-    }
-  }
-  MarkRetiredRows(collection_.retired, segment);
-  Findings findings;
-  VerifyReport report;
-  RepairPlan plan;
-  CheckContext context{.store = *core_.store,
-                       .applied = source_.manifest().as_of,
-                       .cancel = cancel_,
-                       .findings = findings,
-                       .report = report,
-                       .plan = plan};
-  const CheckedCollection checked{collection_.name, collection_.row_store, collection_.schema};
-  AZ_ASSIGN_OR_RETURN(const bool agrees, CheckSegmentRows(context, checked, segment, entry.rows,
-                                                          rows_, &collection_.retired));
-  if (agrees) return absl::OkStatus();
-  const std::vector<Finding> found = findings.Take();
-  return DataLoss("it does not agree with the rows: %s", found.empty() ? "" : found[0].message);
 }
 
 // As at a start: the rows that no file covers.
@@ -153,13 +98,6 @@ absl::Status RestoredSegments::LoadRest() {
   collection_.unindexed_rows = RowsInMemory(set.segments);
   collection_.SetSegments(std::move(set), core_.views);
   return absl::OkStatus();
-}
-
-void RestoredSegments::RemoveFiles() {
-  for (const storage::SegmentEntry& entry : entries_) {
-    // Else the next start does it.
-    storage::RemoveFile(core_.dir.segment_path(entry.id), core_.files()).IgnoreError();
-  }
 }
 
 }  // namespace azimuth::engine

@@ -1,13 +1,12 @@
-// RestoredSegments: the segments of a collection that is restored: copies of the snapshot's files,
-// checked against the rows, and the rows that no file has.
+// RestoredSegments: the segments of a collection that is restored: copies of those of the
+// snapshot's files that agree with its rows, and the rows that no file has.
 //
-// A file that is not as it should be is left out and told: its rows are read from the store, as at
+// A copy that is not as it should be is left out and told: its rows are read from the store, as at
 // a start.
 // Thread safety: one owner. Nobody else knows of the collection yet.
 #pragma once
 
 #include "base/deadline.h"
-#include "engine/admin/check_rows.h"
 #include "engine/core.h"
 #include "engine/segment/sealed.h"
 #include "engine/snapshot/snapshot_source.h"
@@ -30,23 +29,19 @@ class RestoredSegments final {
 
   // Gives the collection its segments. Errors: of the disk, of `cancel`.
   absl::Status Make();
-  // Files that a catalog must name.
+  // Files that a catalog must name, or, after a failure, that are to be removed.
   const std::vector<storage::SegmentEntry>& entries() const { return entries_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
-  // After a failure.
-  void RemoveFiles();
 
  private:
   absl::Status CopyFiles();
   absl::StatusOr<std::shared_ptr<SealedSegment>> CopyFile(const storage::SnapshotFile& file);
-  absl::Status CheckFile(const storage::SegmentEntry& entry, SealedSegment& segment) const;
   absl::Status LoadRest();
 
   Core& core_;
   const SnapshotSource& source_;
   Collection& collection_;
   const CancelToken& cancel_;
-  StoreRows rows_;                              // Of the source.
   std::vector<storage::SegmentEntry> entries_;  // Of files that are there.
   std::vector<std::shared_ptr<Segment>> sealed_;
   std::vector<std::string> warnings_;

@@ -15,16 +15,26 @@ namespace azimuth::engine {
 namespace {
 
 constexpr std::string_view kPlace = "snapshot";
+// The beginning of the year 1, and the end of 9999.
+constexpr int64_t kTimeMin = -62'135'596'800'000'000;
+constexpr int64_t kTimeMax = 253'402'300'799'999'999;
+
+absl::Status CheckManifest(const storage::SnapshotManifest& manifest) {
+  AZ_RETURN_IF_ERROR(CheckSnapshotName(manifest.name));
+  const bool of_collection = manifest.kind == storage::SnapshotKind::kCollection;
+  if (of_collection) AZ_RETURN_IF_ERROR(CheckCollectionName(manifest.collection));
+  for (const int64_t time : {manifest.created_unix_us, manifest.collection_created_unix_us}) {
+    if (!IsCalendarTime(time)) return DataLoss("the time %d is out of range", time);
+  }
+  if (manifest.live_rows > storage::kSnapshotRowIdMax) {
+    return DataLoss("%d rows are out of range", manifest.live_rows);
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<SnapshotInfo> Inspect(const Core& core, const std::string& id) {
   const std::string folder = core.snapshots.PathOf(id);
-  AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, core.files().KindOf(folder));
-  if (kind != storage::FileKind::kDirectory) {
-    return InvalidArgument("%s: it is not a folder", folder);
-  }
-  AZ_ASSIGN_OR_RETURN(const storage::SnapshotManifest manifest,
-                      storage::ReadSnapshotManifest(folder, core.files()));
-  AZ_RETURN_IF_ERROR(CheckSnapshotName(manifest.name));
+  AZ_ASSIGN_OR_RETURN(const storage::SnapshotManifest manifest, ReadManifest(folder, core.files()));
   AZ_RETURN_IF_ERROR(storage::CheckSnapshotFiles(folder, manifest, core.files()));
   return InfoOf(id, manifest);
 }
@@ -42,6 +52,24 @@ absl::Status CheckSnapshotName(std::string_view name) {
     return InvalidArgument("%s is no name for a snapshot: it could be an id", Quoted(name));
   }
   return absl::OkStatus();
+}
+
+bool IsCalendarTime(int64_t unix_us) {
+  return unix_us >= kTimeMin && unix_us <= kTimeMax;
+}
+
+absl::StatusOr<storage::SnapshotManifest> ReadManifest(const std::string& folder,
+                                                       storage::Files& files) {
+  AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, files.KindOf(folder));
+  if (kind != storage::FileKind::kDirectory) {
+    return InvalidArgument("%s: it is not a folder", folder);
+  }
+  AZ_ASSIGN_OR_RETURN(storage::SnapshotManifest manifest,
+                      storage::ReadSnapshotManifest(folder, files));
+  const absl::Status status = CheckManifest(manifest);
+  if (status.ok()) return manifest;
+  return DataLoss("%s/%s: %s", folder, storage::kSnapshotManifestName,
+                  std::string(status.message()));
 }
 
 SnapshotInfo InfoOf(std::string id, const storage::SnapshotManifest& manifest) {

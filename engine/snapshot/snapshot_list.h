@@ -6,10 +6,12 @@
 #include "base/strings.h"
 #include "engine/core.h"
 #include "engine/snapshot/snapshot_info.h"
+#include "storage/file.h"
 #include "storage/snapshot_manifest.h"
 
 #include "absl/status/statusor.h"
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +20,15 @@ namespace azimuth::engine {
 
 // A name of a snapshot: as that of a collection, and not like an id. InvalidArgument.
 absl::Status CheckSnapshotName(std::string_view name);
+
+// A time that calendars have: of the years 1 to 9999.
+bool IsCalendarTime(int64_t unix_us);
+
+// The manifest in the folder of a snapshot, with names and times that a server would have written;
+// others are DataLoss, and get nowhere. Errors: InvalidArgument (it is not a folder), those of
+// ReadSnapshotManifest.
+absl::StatusOr<storage::SnapshotManifest> ReadManifest(const std::string& folder,
+                                                       storage::Files& files);
 
 SnapshotInfo InfoOf(std::string id, const storage::SnapshotManifest& manifest);
 

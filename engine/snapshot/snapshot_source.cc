@@ -1,6 +1,7 @@
 #include "engine/snapshot/snapshot_source.h"
 
 #include "base/status.h"
+#include "engine/snapshot/snapshot_list.h"
 #include "storage/snapshot_folder.h"
 #include "storage/snapshot_rows.h"
 
@@ -49,17 +50,11 @@ absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::str
                               options);
 }
 
-absl::StatusOr<std::unique_ptr<SnapshotSource>> SnapshotSource::Open(const std::string& folder,
-                                                                     std::string_view collection,
-                                                                     storage::Files& files,
-                                                                     Checksums checksums,
-                                                                     const CancelToken& cancel) {
-  std::unique_ptr<SnapshotSource> source(new SnapshotSource(folder, files, checksums));
-  AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, files.KindOf(folder));
-  if (kind != storage::FileKind::kDirectory) {
-    return InvalidArgument("%s: it is not a folder", folder);
-  }
-  AZ_ASSIGN_OR_RETURN(source->manifest_, storage::ReadSnapshotManifest(folder, files));
+absl::StatusOr<std::unique_ptr<SnapshotSource>> SnapshotSource::Open(
+    const std::string& folder, std::string_view collection, storage::Files& files,
+    Checksums checksums, MemoryBudget& memory, const CancelToken& cancel) {
+  std::unique_ptr<SnapshotSource> source(new SnapshotSource(folder, files, checksums, memory));
+  AZ_ASSIGN_OR_RETURN(source->manifest_, ReadManifest(folder, files));
   // Before anything of a file is believed. What is wrong with a segment file costs no rows.
   storage::SnapshotManifest needed = source->manifest_;
   std::erase_if(needed.files, IsSegment);
@@ -69,22 +64,19 @@ absl::StatusOr<std::unique_ptr<SnapshotSource>> SnapshotSource::Open(const std::
   }
   AZ_RETURN_IF_ERROR(source->manifest_.kind == storage::SnapshotKind::kCollection
                          ? source->OpenCollection(collection)
-                         : source->OpenStore(collection, cancel));
-  AZ_ASSIGN_OR_RETURN(source->schema_, ReadDefinition(source->definition_));
-  AZ_RETURN_IF_ERROR(source->CheckEntries(cancel));
-  if (source->store_ == nullptr) {
-    for (const storage::SnapshotFile& file : source->manifest_.files) {
-      if (IsSegment(file)) AZ_RETURN_IF_ERROR(source->TakeSegment(file.name, cancel));
-    }
+                         : source->OpenStore(collection));
+  if (!IsCalendarTime(source->created_unix_us_)) {
+    return DataLoss("collection %s: the time %d is out of range", Quoted(source->name_),
+                    source->created_unix_us_);
   }
+  AZ_ASSIGN_OR_RETURN(source->schema_, ReadDefinition(source->definition_));
+  AZ_RETURN_IF_ERROR(source->TakeSegments(cancel));
+  AZ_RETURN_IF_ERROR(source->CheckEntries(cancel));
   return source;
 }
 
 absl::Status SnapshotSource::OpenCollection(std::string_view collection) {
   name_ = manifest_.collection;
-  if (const absl::Status status = CheckCollectionName(name_); !status.ok()) {
-    return DataLoss("the manifest: %s", std::string(status.message()));
-  }
   if (!collection.empty() && collection != name_) {
     return NotFound("the snapshot is of collection %s and has no %s", Quoted(name_),
                     Quoted(collection));
@@ -95,7 +87,7 @@ absl::Status SnapshotSource::OpenCollection(std::string_view collection) {
   return absl::OkStatus();
 }
 
-absl::Status SnapshotSource::OpenStore(std::string_view collection, const CancelToken& cancel) {
+absl::Status SnapshotSource::OpenStore(std::string_view collection) {
   if (collection.empty()) {
     return InvalidArgument("collection: the snapshot is of the whole store; say which one");
   }
@@ -122,11 +114,6 @@ absl::Status SnapshotSource::OpenStore(std::string_view collection, const Cancel
   if (Raw(next_row_) > storage::kSnapshotRowIdMax) {
     return DataLoss("the counters of collection %s are out of range", Quoted(name_));
   }
-  AZ_ASSIGN_OR_RETURN(const auto segments, store_->ListSegments());
-  for (const storage::SegmentEntry& segment : segments) {
-    if (segment.row_store != row_store_) continue;
-    AZ_RETURN_IF_ERROR(TakeSegment(absl::StrFormat("%016x.seg", Raw(segment.id)), cancel));
-  }
   return absl::OkStatus();
 }
 
@@ -136,30 +123,58 @@ absl::Status SnapshotSource::Verify(const storage::SnapshotFile& file,
   return storage::VerifySnapshotFile(folder_, file, files_, cancel);
 }
 
-// Segment files are derived: what is wrong with one is no reason to restore nothing.
-absl::Status SnapshotSource::TakeSegment(const std::string& name, const CancelToken& cancel) {
-  const storage::SnapshotFile* file = manifest_.Find(name);
-  absl::Status status = file == nullptr ? DataLoss("%s: the snapshot was made without it", name)
-                                        : Verify(*file, cancel);
-  if (status.ok()) {
-    segments_.push_back(*file);
-  } else if (absl::IsDataLoss(status)) {
-    warnings_.emplace_back(status.message());
-    status = absl::OkStatus();
+absl::Status SnapshotSource::TakeSegments(const CancelToken& cancel) {
+  segments_check_ = std::make_unique<SegmentsCheck>(
+      folder_, name_, schema_,
+      SegmentsCheck::Bounds{.next_row = next_row_, .as_of = manifest_.as_of}, files_, cancel);
+  if (store_ == nullptr) {
+    for (const storage::SnapshotFile& file : manifest_.files) {
+      if (IsSegment(file)) AZ_RETURN_IF_ERROR(TakeSegment(file.name, std::nullopt, cancel));
+    }
+  } else {
+    AZ_ASSIGN_OR_RETURN(const auto entries, store_->ListSegments());
+    for (const storage::SegmentEntry& entry : entries) {
+      if (entry.row_store != row_store_) continue;
+      AZ_RETURN_IF_ERROR(
+          TakeSegment(absl::StrFormat("%016x.seg", Raw(entry.id)),
+                      SegmentsCheck::Says{.entry = entry, .instance = manifest_.instance}, cancel));
+    }
   }
-  return status;
+  segments_check_->Begin();
+  return absl::OkStatus();
+}
+
+// Segment files are derived: what is wrong with one is no reason to restore nothing.
+absl::Status SnapshotSource::TakeSegment(const std::string& name,
+                                         const std::optional<SegmentsCheck::Says>& says,
+                                         const CancelToken& cancel) {
+  const storage::SnapshotFile* file = manifest_.Find(name);
+  const absl::Status status = file == nullptr
+                                  ? DataLoss("%s: the snapshot was made without it", name)
+                                  : Verify(*file, cancel);
+  if (status.ok()) return segments_check_->Add(*file, says);
+  if (!absl::IsDataLoss(status)) return status;
+  segments_check_->AddBad(name, std::string(status.message()));
+  return absl::OkStatus();
 }
 
 absl::Status SnapshotSource::CheckEntries(const CancelToken& cancel) {
-  check_ = std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of);
+  check_ = std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of, memory_);
   absl::Status status = Scan(
-      [&](storage::RowEntryKind kind, std::string_view key, std::string_view value) {
+      [&](storage::RowEntryKind kind, std::string_view key,
+          std::string_view value) -> absl::Status {
         entry_bytes_ += key.size() + value.size();
-        return check_->Visit(kind, key, value);
+        AZ_RETURN_IF_ERROR(check_->Visit(kind, key, value));
+        return segments_check_->Visit(kind, key, value);
       },
       cancel);
   if (status.ok()) status = check_->Finish();
   if (!status.ok()) return AtPlace(absl::StrFormat("collection %s", Quoted(name_)), status);
+  segments_check_->Finish(*check_);
+  segments_ = segments_check_->good();
+  bad_segments_ = segments_check_->bad();
+  segments_check_.reset();
+  check_->ReleaseRows();
   return absl::OkStatus();
 }
 

@@ -6,8 +6,10 @@
 
 #include "base/deadline.h"
 #include "base/ids.h"
+#include "engine/memory_budget.h"
 #include "engine/schema.h"
 #include "engine/snapshot/check_entries.h"
+#include "engine/snapshot/check_segments.h"
 #include "storage/file.h"
 #include "storage/row_entries.h"
 #include "storage/snapshot_manifest.h"
@@ -17,6 +19,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,15 +36,15 @@ class SnapshotSource final {
   enum class Checksums { kCompare, kCompared };
 
   // Reads all of what is needed of the snapshot in `folder` and compares it with its checksums and
-  // with itself. `collection`: which one of a snapshot of the whole store; empty or its own name
-  // for one of a collection. Errors: DataLoss (what cannot be made again is damaged or missing),
-  // InvalidArgument (links and the like, or no collection was named), NotFound (it has no such
-  // collection), FailedPrecondition (a newer format), those of `cancel`.
-  static absl::StatusOr<std::unique_ptr<SnapshotSource>> Open(const std::string& folder,
-                                                              std::string_view collection,
-                                                              storage::Files& files,
-                                                              Checksums checksums,
-                                                              const CancelToken& cancel);
+  // with itself: rows, keys and retirements with each other, segment files with rows. `memory` has
+  // what that takes. `collection`: which one of a snapshot of the whole store; empty or its own
+  // name for one of a collection. Errors: DataLoss (what cannot be made again is damaged or
+  // missing), InvalidArgument (links and the like, or no collection was named), NotFound (it has no
+  // such collection), FailedPrecondition (a newer format), ResourceExhausted (the memory is not for
+  // so many rows), those of `cancel`.
+  static absl::StatusOr<std::unique_ptr<SnapshotSource>> Open(
+      const std::string& folder, std::string_view collection, storage::Files& files,
+      Checksums checksums, MemoryBudget& memory, const CancelToken& cancel);
 
   const std::string& folder() const { return folder_; }
   const storage::SnapshotManifest& manifest() const { return manifest_; }
@@ -51,26 +54,30 @@ class SnapshotSource final {
   RowId next_row() const { return next_row_; }
   int64_t created_unix_us() const { return created_unix_us_; }
   const EntriesCheck& entries() const { return *check_; }
-  // Segment files that are as the manifest says; what is not is in warnings().
+  // Segment files that are as the manifest says and agree with the rows; and those that are not.
   const std::vector<storage::SnapshotFile>& segments() const { return segments_; }
-  const std::vector<std::string>& warnings() const { return warnings_; }
+  const std::vector<BadSegment>& bad_segments() const { return bad_segments_; }
   uint64_t entry_bytes() const { return entry_bytes_; }
 
   // All entries, in order of storage::ScanRowEntries. They are those that were checked.
   absl::Status Scan(const storage::RowEntryVisitor& visit, const CancelToken& cancel) const;
 
  private:
-  SnapshotSource(std::string folder, storage::Files& files, Checksums checksums)
-      : folder_(std::move(folder)), files_(files), checksums_(checksums) {}
+  SnapshotSource(std::string folder, storage::Files& files, Checksums checksums,
+                 MemoryBudget& memory)
+      : folder_(std::move(folder)), files_(files), checksums_(checksums), memory_(memory) {}
   absl::Status OpenCollection(std::string_view collection);
-  absl::Status OpenStore(std::string_view collection, const CancelToken& cancel);
+  absl::Status OpenStore(std::string_view collection);
   absl::Status Verify(const storage::SnapshotFile& file, const CancelToken& cancel) const;
-  absl::Status TakeSegment(const std::string& name, const CancelToken& cancel);
+  absl::Status TakeSegments(const CancelToken& cancel);
+  absl::Status TakeSegment(const std::string& name, const std::optional<SegmentsCheck::Says>& says,
+                           const CancelToken& cancel);
   absl::Status CheckEntries(const CancelToken& cancel);
 
   const std::string folder_;
   storage::Files& files_;
   const Checksums checksums_;
+  MemoryBudget& memory_;
   storage::SnapshotManifest manifest_;
   std::string name_;
   std::string definition_;
@@ -78,9 +85,10 @@ class SnapshotSource final {
   RowId next_row_{};
   int64_t created_unix_us_ = 0;  // Of the collection.
   uint64_t entry_bytes_ = 0;
-  std::vector<storage::SnapshotFile> segments_;
-  std::vector<std::string> warnings_;
   std::unique_ptr<EntriesCheck> check_;
+  std::unique_ptr<SegmentsCheck> segments_check_;  // While it is opened.
+  std::vector<storage::SnapshotFile> segments_;
+  std::vector<BadSegment> bad_segments_;
   // Of a snapshot of the whole store.
   std::unique_ptr<storage::Store> store_;
   RowStoreId row_store_{};

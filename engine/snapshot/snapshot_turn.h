@@ -1,5 +1,5 @@
-// SnapshotTurns: one snapshot is made, checked, restored or removed at a time; and which row stores
-// restores have filled.
+// SnapshotTurns: one snapshot is made, checked, restored or removed at a time; which row stores
+// restores have filled, and what is left of those that could not be cleared up.
 //
 // Thread safety: any thread.
 #pragma once
@@ -13,8 +13,16 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace azimuth::engine {
+
+// What a restore that failed has written, and could not remove.
+struct RestoreRemains {
+  RowStoreId row_store{};
+  std::vector<SegmentId> segments;
+};
 
 class SnapshotTurns final {
  public:
@@ -56,9 +64,20 @@ class SnapshotTurns final {
     return filled_;
   }
 
+  void NoteRemains(RestoreRemains remains) {
+    MutexLock lock(mu_);
+    remains_.push_back(std::move(remains));
+  }
+  // All of them, which then are the caller's.
+  std::vector<RestoreRemains> TakeRemains() {
+    MutexLock lock(mu_);
+    return std::exchange(remains_, {});
+  }
+
  private:
   mutable Mutex mu_;
   std::set<RowStoreId> filled_ AZ_GUARDED_BY(mu_);
+  std::vector<RestoreRemains> remains_ AZ_GUARDED_BY(mu_);
   std::string running_ AZ_GUARDED_BY(mu_);  // Empty: nothing.
 };
 

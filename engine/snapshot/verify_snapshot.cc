@@ -3,9 +3,9 @@
 #include "base/status.h"
 #include "engine/snapshot/snapshot_list.h"
 #include "engine/snapshot/snapshot_source.h"
-#include "storage/segment_file.h"
 #include "storage/snapshot_folder.h"
 
+#include <set>
 #include <string>
 #include <utility>
 
@@ -25,25 +25,18 @@ class Check final {
 
   absl::StatusOr<SnapshotReport> Run(std::string id) {
     report_.info.id = id;
-    const auto manifest = ReadManifest();
+    const auto manifest = ReadManifest(folder_, core_.files());
     AZ_RETURN_IF_ERROR(Note(manifest.status(), /*costs_rows=*/true));
-    if (!manifest.ok()) return std::move(report_);
-    report_.info = InfoOf(std::move(id), *manifest);
-    for (const storage::SnapshotFile& file : manifest->files) AZ_RETURN_IF_ERROR(CheckFile(file));
-    if (report_.restorable) AZ_RETURN_IF_ERROR(CheckContent(*manifest));
+    if (manifest.ok()) {
+      report_.info = InfoOf(std::move(id), *manifest);
+      for (const storage::SnapshotFile& file : manifest->files) AZ_RETURN_IF_ERROR(CheckFile(file));
+      if (report_.restorable) AZ_RETURN_IF_ERROR(CheckContent(*manifest));
+    }
     if (!report_.problems.empty()) report_.info.problem = report_.problems.front();
     return std::move(report_);
   }
 
  private:
-  absl::StatusOr<storage::SnapshotManifest> ReadManifest() const {
-    AZ_ASSIGN_OR_RETURN(const storage::FileKind kind, core_.files().KindOf(folder_));
-    if (kind != storage::FileKind::kDirectory) {
-      return InvalidArgument("%s: it is not a folder", folder_);
-    }
-    return storage::ReadSnapshotManifest(folder_, core_.files());
-  }
-
   // Takes down a problem; hands up what is none.
   absl::Status Note(const absl::Status& status, bool costs_rows) {
     if (!IsProblem(status)) return status;
@@ -54,15 +47,11 @@ class Check final {
 
   absl::Status CheckFile(const storage::SnapshotFile& file) {
     const bool is_segment = file.name.ends_with(".seg");
-    absl::Status status = storage::VerifySnapshotFile(folder_, file, core_.files(), cancel_);
+    const absl::Status status = storage::VerifySnapshotFile(folder_, file, core_.files(), cancel_);
     // A link in place of a segment file is no damage by chance: it is not restored from.
     const bool costs_rows = !is_segment || absl::IsInvalidArgument(status);
     if (status.ok()) report_.bytes_read += file.bytes;
-    if (status.ok() && is_segment) {
-      const auto segment =
-          storage::SegmentFile::Open(absl::StrCat(folder_, "/", file.name), core_.files());
-      status = segment.ok() ? (*segment)->VerifySections(cancel_) : segment.status();
-    }
+    if (!status.ok()) noted_.insert(file.name);
     return Note(status, costs_rows);
   }
 
@@ -83,11 +72,15 @@ class Check final {
   }
 
   absl::Status CheckCollection(std::string_view name) {
-    const auto source = SnapshotSource::Open(folder_, name, core_.files(),
-                                             SnapshotSource::Checksums::kCompared, cancel_);
+    const auto source = SnapshotSource::Open(
+        folder_, name, core_.files(), SnapshotSource::Checksums::kCompared, core_.memory, cancel_);
     AZ_RETURN_IF_ERROR(Note(source.status(), /*costs_rows=*/true));
     if (!source.ok()) return absl::OkStatus();
-    report_.rows += (*source)->entries().rows().size();
+    for (const BadSegment& bad : (*source)->bad_segments()) {
+      if (!noted_.insert(bad.name).second) continue;
+      AZ_RETURN_IF_ERROR(Note(absl::DataLossError(bad.why), /*costs_rows=*/false));
+    }
+    report_.rows += (*source)->entries().row_count();
     report_.keys += (*source)->entries().live_rows();
     report_.vectors += (*source)->entries().vectors();
     return absl::OkStatus();
@@ -97,6 +90,7 @@ class Check final {
   const std::string folder_;
   const CancelToken& cancel_;
   SnapshotReport report_;
+  std::set<std::string> noted_;  // Files whose problem was taken down.
 };
 
 }  // namespace

@@ -198,6 +198,16 @@ absl::StatusOr<ColumnReader> ColumnReader::Open(std::span<const std::byte> bytes
   return reader;
 }
 
+absl::Status ColumnReader::Verify() const {
+  if (positions_ == nullptr) return absl::OkStatus();
+  for (uint32_t i = 0; i < entry_count_; ++i) {
+    if (positions_[i] < row_count_ && (i == 0 || positions_[i] > positions_[i - 1])) continue;
+    return DataLoss("column: entry %d is of position %d of %d, out of order or range", i,
+                    positions_[i], row_count_);
+  }
+  return absl::OkStatus();
+}
+
 void ColumnReader::Read(uint32_t first, uint32_t count, ScalarView* out) const {
   std::fill_n(out, count, ScalarView{});
   if (first >= row_count_) return;

@@ -57,6 +57,10 @@ class ColumnReader final {
   // Checks header and lengths, O(1). Borrows `bytes` (8-byte aligned). Errors: DataLoss.
   static absl::StatusOr<ColumnReader> Open(std::span<const std::byte> bytes);
 
+  // Checks in O(entries) what Read takes for granted: that entries stand in order of their
+  // positions, each of which is a row. DataLoss.
+  absl::Status Verify() const;
+
   uint32_t row_count() const { return row_count_; }
   // The value of each of rows [first, first + count) into `out`. Positions at or past row_count
   // read as missing. Words that point outside the heap read as missing: a corrupt section is found

@@ -99,13 +99,13 @@ class Hostile:
     def edit(self, old: str, new: str, right: bool = True) -> None:
         """Changes the manifest; its checksum stays right if that is said."""
         path = self.folder / "MANIFEST"
-        text = path.read_text()
+        text = path.read_text(errors="surrogateescape")
         assert old in text
         text = text.replace(old, new)
         if right:
             body = text[: text.rindex("crc32c ")]
-            text = f"{body}crc32c {crc32c(body.encode()):08x}\n"
-        path.write_text(text)
+            text = f"{body}crc32c {crc32c(body.encode(errors='surrogateescape')):08x}\n"
+        path.write_text(text, errors="surrogateescape")
 
     def line(self, start: str) -> str:
         text = (self.folder / "MANIFEST").read_text()
@@ -240,18 +240,27 @@ def test_what_is_no_regular_file_is_not_followed(
         ("as_of ", "as_of 9999999999999999999"),
         ("definition ", "definition 00"),
         ("\ncollection open\n", "\ncollection ../open\n"),
+        ("\ncollection open\n", "\ncollection \udcff\udcfe\n"),
         ("\nname hostile\n", "\nname ../../x\n"),
+        ("\nname hostile\n", "\nname \udcff\n"),
+        ("\ncreated_unix_us ", "\ncreated_unix_us 99"),
+        ("\ncollection_created_unix_us ", "\ncollection_created_unix_us -99"),
+        ("\nlive_rows ", "\nlive_rows 99999999999999999"),
     ],
 )
 def test_a_hostile_manifest_is_refused(
     server: Server, hostile: Hostile, old: str, new: str
 ) -> None:
     hostile.edit(old, new)
-    if "name ../../x" in new:  # What it is called is nobody's path.
-        with Watch(server, answers_good_calls, OPEN):
-            listed = server.stubs.call("ListSnapshots", admin_pb2.ListSnapshotsRequest()).snapshots
+    # Nothing of it gets to who lists it.
+    with Watch(server, answers_good_calls, OPEN):
+        listed = server.stubs.call("ListSnapshots", admin_pb2.ListSnapshotsRequest()).snapshots
+        if old not in ("next_row ", "definition "):  # Those are looked at by a restore.
             assert [info.name for info in listed if not info.problem] == [GOOD]
-        return
+            [bad] = [info for info in listed if info.problem]
+            assert (bad.id, bad.name, bad.collection, bad.created_unix_us, bad.rows) == (
+                hostile.snapshot, "", "", 0, 0,
+            )  # fmt: skip
     # So many rows there could be, but the memory for them there is not; or, with the digits that
     # the number has had, there cannot be so many.
     if old == "next_row ":

@@ -68,5 +68,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   ReadAll(*reader, bytes.span(), 0, 200);
   ReadAll(*reader, bytes.span(), reader->row_count() / 2, 70);
   ReadAll(*reader, bytes.span(), UINT32_MAX - 9, 9);
+  if (!reader->Verify().ok()) return 0;
+  // Then rows read alone and in a run are the same.
+  constexpr uint32_t kRows = 200;
+  std::vector<ScalarView> run(kRows);
+  reader->Read(0, kRows, run.data());
+  for (uint32_t row = 0; row < kRows; ++row) {
+    ScalarView alone;
+    reader->Read(row, 1, &alone);
+    Check(alone.kind == run[row].kind && alone.text == run[row].text);
+  }
   return 0;
 }

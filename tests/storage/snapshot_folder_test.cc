@@ -219,6 +219,26 @@ TEST_F(SnapshotFilesTest, ACopyIsComparedAndMayHaveAnotherBeginning) {
   EXPECT_FALSE(std::filesystem::exists(dir_.File("copy")));
 }
 
+TEST_F(SnapshotFilesTest, ACopyAsksBeforeEachPieceAndLeavesNothingWhenItIsRefused) {
+  WriteBytes(dir_.File("rocks/CURRENT"), std::string(size_t{5} << 20, 'x'));
+  ASSERT_OK_AND_ASSIGN(const SnapshotFile file,
+                       ChecksumOf(dir_.File("rocks/CURRENT"), "rocks/CURRENT", files_, kNoCancel));
+  int asked = 0;
+  const auto refuse = [&] {
+    return ++asked < 3 ? absl::OkStatus() : absl::ResourceExhaustedError("no room");
+  };
+  EXPECT_THAT(CopySnapshotFile(dir_.path(), file, dir_.File("copy"), {}, files_, kNoCancel, refuse),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(asked, 3);
+  EXPECT_FALSE(std::filesystem::exists(dir_.File("copy")));
+  const auto admit = [&] {
+    ++asked;
+    return absl::OkStatus();
+  };
+  EXPECT_OK(CopySnapshotFile(dir_.path(), file, dir_.File("copy"), {}, files_, kNoCancel, admit));
+  EXPECT_GE(asked, 8);
+}
+
 TEST_F(SnapshotFilesTest, ALinkIsASecondName) {
   ASSERT_OK(LinkOrCopy(dir_.File("rocks/CURRENT"), dir_.File("second"), files_, kNoCancel));
   EXPECT_EQ(std::filesystem::hard_link_count(dir_.File("second")), 2U);

@@ -64,7 +64,7 @@ class EntriesCheckTest : public ::testing::Test {
     ASSERT_OK(store_->Commit(batch, /*sync=*/false));
   }
   absl::Status Check() {
-    check_ = std::make_unique<EntriesCheck>(schema_, kNextRow, kAsOf);
+    check_ = std::make_unique<EntriesCheck>(schema_, kNextRow, kAsOf, memory_);
     AZ_RETURN_IF_ERROR(storage::ScanRowEntries(
         *store_, kRowStore, RowId{~uint64_t{0}},
         [&](storage::RowEntryKind kind, std::string_view key, std::string_view value) {
@@ -82,6 +82,7 @@ class EntriesCheckTest : public ::testing::Test {
   const TempDir dir_;
   Schema schema_ = testing::SmallSchema(2);
   std::unique_ptr<storage::Store> store_;
+  MemoryBudget memory_{uint64_t{64} << 20};
   std::unique_ptr<EntriesCheck> check_;
 };
 
@@ -91,6 +92,33 @@ TEST_F(EntriesCheckTest, LetsPassWhatIsRightAndCountsIt) {
   EXPECT_EQ(check_->vectors(), 3U);
   EXPECT_THAT(check_->rows(), ::testing::ElementsAre(RowId{3}, RowId{4}, RowId{5}));
   EXPECT_THAT(check_->retired(), ::testing::ElementsAre(std::pair(RowId{4}, Seq{12})));
+}
+
+TEST_F(EntriesCheckTest, CountsItsMemoryAndGivesItBack) {
+  ASSERT_OK(Check());
+  const uint64_t used = memory_.used(MemoryPart::kScratch);
+  EXPECT_GE(used, 3 * sizeof(RowId) + sizeof(std::pair<RowId, Seq>));
+  check_->ReleaseRows();
+  EXPECT_LT(memory_.used(MemoryPart::kScratch), used);
+  EXPECT_EQ(check_->row_count(), 3U);
+  EXPECT_EQ(check_->live_rows(), 2U);
+  check_.reset();
+  EXPECT_EQ(memory_.used(MemoryPart::kScratch), 0U);
+}
+
+TEST_F(EntriesCheckTest, RefusesMoreRowsThanTheMemoryIsFor) {
+  MemoryBudget small(1024);
+  {
+    EntriesCheck check(schema_, kNextRow, kAsOf, small);
+    const absl::Status status = storage::ScanRowEntries(
+        *store_, kRowStore, kNextRow,
+        [&](storage::RowEntryKind kind, std::string_view key, std::string_view value) {
+          return check.Visit(kind, key, value);
+        },
+        nullptr);
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("at most 512")));
+  }
+  EXPECT_EQ(small.used(), 0U);
 }
 
 TEST_F(EntriesCheckTest, LetsARetirementPassWhoseRowAMergeHasDropped) {
@@ -207,9 +235,12 @@ TEST_F(EntriesCheckTest, KnowsWhatRetirementsTakeInMemory) {
   ASSERT_OK(Check());
   EXPECT_LT(check_->retired_bytes(), 10000U);
   // The first retirement there would take it.
-  EntriesCheck far(schema_, RowId{uint64_t{1} << 47}, kAsOf);
+  EntriesCheck far(schema_, RowId{uint64_t{1} << 47}, kAsOf, memory_);
   ASSERT_OK(far.Finish());
   EXPECT_GT(far.retired_bytes(), uint64_t{1} << 40);
+  EXPECT_OK(CheckRetiredBytes(check_->retired_bytes(), memory_));
+  EXPECT_THAT(CheckRetiredBytes(far.retired_bytes(), memory_),
+              StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
 }  // namespace

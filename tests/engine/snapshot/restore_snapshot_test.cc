@@ -7,9 +7,12 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace azimuth::engine {
@@ -330,6 +333,29 @@ TEST_F(RestoreSnapshotTest, AFailureAtAnyStepLeavesNothing) {
   EXPECT_OK(Restore("s", "d"));
 }
 
+TEST_F(RestoreSnapshotTest, WhatAFullDiskKeepsItFromRemovingGoesWhenThereIsRoom) {
+  MakeCollection("c");
+  Snapshot("c", "s");
+  const size_t files = SegmentFiles();
+  SetFailpointHook(Failpoint::kRestoreBeforeCatalog, [] {
+    SetFailpointHook(Failpoint::kCommitBeforeLog,
+                     [] { return absl::ResourceExhaustedError("no room"); });
+    return absl::ResourceExhaustedError("no room");
+  });
+  EXPECT_THAT(Restore("s", "d"), StatusIs(absl::StatusCode::kResourceExhausted));
+  SetFailpointHook(Failpoint::kRestoreBeforeCatalog, nullptr);
+  EXPECT_GT(SegmentFiles(), files);
+  EXPECT_THAT(Left(), SizeIs(2));
+  Work();
+  EXPECT_GT(SegmentFiles(), files);
+  SetFailpointHook(Failpoint::kCommitBeforeLog, nullptr);
+  Work();
+  EXPECT_EQ(SegmentFiles(), files);
+  EXPECT_THAT(Left(), ::testing::ElementsAre(info_.id));
+  ExpectSound();
+  EXPECT_OK(Restore("s", "d"));
+}
+
 // The database goes away where the process would: what is written stays as it is.
 TEST_F(RestoreSnapshotTest, AStartRemovesWhatARestoreLeftUnfinished) {
   MakeCollection("c");
@@ -381,6 +407,43 @@ TEST_F(RestoreSnapshotTest, ADropOfTheTargetMeanwhileIsNoHindrance) {
   ASSERT_OK(Restore("s", "c", true));
   SetFailpointHook(Failpoint::kRestoreMidFiles, nullptr);
   EXPECT_EQ(Contents(*db_, "c"), rows);
+  ExpectSound();
+}
+
+TEST_F(RestoreSnapshotTest, ChecksRestoresAndRemovalsAtOnceAreDoneOrRefusedByName) {
+  MakeCollection("c", 200);
+  Snapshot("c", "s");
+  const SeenRows rows = Contents(*db_, "c");
+  constexpr int kRounds = 30;
+  std::atomic<int> done{0};
+  const auto repeat = [&](const std::function<absl::Status()>& call) {
+    return std::thread([&, call] {
+      for (int i = 0; i < kRounds; ++i) {
+        const absl::Status status = call();
+        if (status.ok()) {
+          ++done;
+        } else if (!absl::IsAborted(status)) {
+          EXPECT_THAT(status, StatusIs(absl::StatusCode::kNotFound, HasSubstr("does not exist")));
+        }
+      }
+    });
+  };
+  std::vector<std::thread> threads;
+  threads.push_back(repeat([&] { return db_->VerifySnapshot("s", kNoCancel).status(); }));
+  threads.push_back(repeat([&] { return db_->DeleteSnapshot("s"); }));
+  threads.push_back(repeat([&] {
+    const absl::Status made = db_->CreateSnapshot("c", "s", kNoCancel).status();
+    return absl::IsAlreadyExists(made) ? absl::OkStatus() : made;
+  }));
+  threads.push_back(repeat([&] {
+    return db_->RestoreSnapshot({.snapshot = "s", .target = "d", .overwrite = true}, kNoCancel)
+        .status();
+  }));
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(done.load(), 0);
+  if (db_->DescribeCollection("d").ok()) {
+    EXPECT_EQ(Contents(*db_, "d"), rows);
+  }
   ExpectSound();
 }
 

@@ -2,15 +2,22 @@
 // that a reader can see of one, to be compared.
 #pragma once
 
+#include "storage/segment_file.h"
+#include "storage/snapshot_folder.h"
+#include "storage/snapshot_manifest.h"
+#include "storage/store.h"
 #include "tests/engine/manual_database.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <random>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,6 +105,92 @@ class SnapshotTest : public ManualDatabaseTest {
   }
   std::string FolderOf(const std::string& id) const {
     return options_.data_dir + "/snapshots/" + id;
+  }
+  // Changes the manifest of info_; its checksum is right again.
+  void ChangeManifest(const std::function<void(storage::SnapshotManifest&)>& change) {
+    const std::string folder = FolderOf(info_.id);
+    ASSERT_OK_AND_ASSIGN(storage::SnapshotManifest manifest,
+                         storage::ReadSnapshotManifest(folder, storage::Files::Posix()));
+    change(manifest);
+    ::azimuth::testing::WriteBytes(folder + "/MANIFEST", storage::EncodeSnapshotManifest(manifest));
+  }
+  // The manifest has length and checksum of a file as they are now.
+  void NoteFile(const std::string& name) {
+    ASSERT_OK_AND_ASSIGN(const storage::SnapshotFile file,
+                         storage::ChecksumOf(FolderOf(info_.id) + "/" + name, name,
+                                             storage::Files::Posix(), CancelToken()));
+    ChangeManifest([&](storage::SnapshotManifest& manifest) {
+      for (storage::SnapshotFile& each : manifest.files) {
+        if (each.name == name) each = file;
+      }
+    });
+  }
+  // Rewrites a segment file of info_ with other bytes in its sections: all its checksums are right,
+  // and so is that of the manifest.
+  void ChangeSegment(const std::string& name,
+                     const std::function<void(const storage::SectionId&, std::string&)>& change) {
+    const std::string path = FolderOf(info_.id) + "/" + name;
+    {
+      ASSERT_OK_AND_ASSIGN(const auto file, storage::SegmentFile::Open(path));
+      ASSERT_OK_AND_ASSIGN(const auto writer,
+                           storage::SegmentWriter::Create(path + ".new", file->header()));
+      for (const storage::SectionId& id : file->Sections()) {
+        const auto section = file->Find(id);
+        std::string bytes(reinterpret_cast<const char*>(section->data()), section->size());
+        change(id, bytes);
+        ASSERT_OK(writer->BeginSection(id));
+        ASSERT_OK(writer->Append(std::as_bytes(std::span(bytes.data(), bytes.size()))));
+      }
+      ASSERT_OK(writer->Finish());
+    }
+    // In another file: segment files are shared with the store.
+    std::filesystem::rename(path + ".new", path);
+    NoteFile(name);
+  }
+  // Commits to the copy of the database in info_, of the whole store; the manifest is right again.
+  void ChangeStore(const std::function<void(storage::CommitBatch&)>& change) {
+    const std::string folder = FolderOf(info_.id);
+    {
+      storage::StoreOptions options;
+      options.merges_tables = false;
+      options.write_buffer_bytes = uint64_t{1} << 20;
+      ASSERT_OK_AND_ASSIGN(const auto store, storage::Store::Open(folder + "/rocks", options));
+      storage::CommitBatch batch;
+      change(batch);
+      ASSERT_OK(store->Commit(batch, /*sync=*/true));
+      ASSERT_OK(store->Close());
+    }
+    std::vector<storage::SnapshotFile> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder + "/rocks")) {
+      const std::string name = "rocks/" + entry.path().filename().string();
+      if (!storage::IsSnapshotFileName(name)) {
+        std::filesystem::remove_all(entry.path());  // Its lock and the like.
+        continue;
+      }
+      ASSERT_OK_AND_ASSIGN(
+          storage::SnapshotFile file,
+          storage::ChecksumOf(entry.path(), name, storage::Files::Posix(), CancelToken()));
+      files.push_back(std::move(file));
+    }
+    ChangeManifest([&](storage::SnapshotManifest& manifest) {
+      std::erase_if(manifest.files, [](const storage::SnapshotFile& file) {
+        return file.name.starts_with("rocks/");
+      });
+      manifest.files.insert(manifest.files.end(), files.begin(), files.end());
+      std::sort(manifest.files.begin(), manifest.files.end(),
+                [](const auto& a, const auto& b) { return a.name < b.name; });
+    });
+  }
+  // The name of the longest segment file of info_.
+  std::string LongestSegment() const {
+    std::string longest;
+    uintmax_t bytes = 0;
+    for (const auto& file : std::filesystem::directory_iterator(FolderOf(info_.id))) {
+      if (file.path().extension() != ".seg" || file.file_size() <= bytes) continue;
+      bytes = file.file_size();
+      longest = file.path().filename();
+    }
+    return longest;
   }
   // Names in snapshots/.
   std::vector<std::string> Left() const {

@@ -1,6 +1,7 @@
 #include "engine/snapshot/snapshot_list.h"
 
 #include "base/failpoint.h"
+#include "base/strings.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
 
 #include "gmock/gmock.h"
@@ -73,6 +74,39 @@ TEST_F(SnapshotListTest, WhatIsDamagedIsListedWithItsProblemAndCanBeDeleted) {
   EXPECT_THAT(db_->DeleteSnapshot("a"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_OK(db_->DeleteSnapshot(id));
   EXPECT_THAT(Left(), ElementsAre("unrelated"));
+}
+
+TEST_F(SnapshotListTest, NamesAndTimesThatNoServerWroteGetNowhere) {
+  MakeCollection("c", 40);
+  using Change = void (*)(storage::SnapshotManifest&);
+  const Change changes[] = {
+      [](storage::SnapshotManifest& manifest) { manifest.name = "a\xff"; },
+      [](storage::SnapshotManifest& manifest) { manifest.collection = "\xff\xfe"; },
+      [](storage::SnapshotManifest& manifest) { manifest.collection = "../c"; },
+      [](storage::SnapshotManifest& manifest) { manifest.created_unix_us = INT64_MAX; },
+      [](storage::SnapshotManifest& manifest) { manifest.created_unix_us = INT64_MIN; },
+      [](storage::SnapshotManifest& manifest) { manifest.collection_created_unix_us = INT64_MAX; },
+      [](storage::SnapshotManifest& manifest) { manifest.live_rows = UINT64_MAX; },
+  };
+  for (const Change change : changes) {
+    Snapshot("c", "a");
+    ChangeManifest(change);
+    ASSERT_OK_AND_ASSIGN(const auto listed, db_->ListSnapshots(""));
+    ASSERT_THAT(listed, SizeIs(1));
+    ASSERT_OK_AND_ASSIGN(const SnapshotReport report, db_->VerifySnapshot(info_.id, kNoCancel));
+    EXPECT_FALSE(report.restorable);
+    for (const SnapshotInfo& info : {listed[0], report.info}) {
+      EXPECT_EQ(info.id, info_.id);
+      EXPECT_THAT(info.problem, HasSubstr("MANIFEST"));
+      EXPECT_TRUE(IsValidUtf8(info.problem));
+      EXPECT_EQ(info.name + info.collection, "");
+      EXPECT_EQ(info.created_unix_us, 0);
+      EXPECT_EQ(info.rows, 0U);
+    }
+    EXPECT_THAT(db_->RestoreSnapshot({.snapshot = info_.id, .target = "d"}, kNoCancel),
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr("MANIFEST")));
+    ASSERT_OK(db_->DeleteSnapshot(info_.id));
+  }
 }
 
 TEST_F(SnapshotListTest, OneIsFoundByNameAndByIdAndACopyByItsIdOnly) {

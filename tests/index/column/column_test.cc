@@ -65,6 +65,7 @@ void ExpectRoundTrip(const Rows& rows, uint32_t row_count) {
   const AlignedBytes bytes(Written(rows, row_count));
   ASSERT_OK_AND_ASSIGN(const ColumnReader reader, ColumnReader::Open(bytes.span()));
   EXPECT_EQ(reader.row_count(), row_count);
+  EXPECT_OK(reader.Verify());
   ExpectReads(reader, rows, 0, row_count);
   ExpectReads(reader, rows, 0, row_count + 70);
   for (uint32_t first = 0; first <= row_count + 1; first += 1 + row_count / 13) {
@@ -211,6 +212,22 @@ TEST(Column, ReadsCorruptBodiesWithoutAFault) {
       for (const char c : view.text) text_bytes += c == 'x' ? 1 : 2;
     }
     EXPECT_LE(text_bytes, 60 * 2 * bytes.span().size());
+  }
+}
+
+TEST(Column, VerifyNamesAnEntryThatIsOutOfOrderOrRange) {
+  constexpr size_t kPositions = 32;
+  for (const uint32_t position : {7U, 60U, 100U}) {
+    std::string bytes = Written({{7, Value{true}}, {60, Value{int64_t{1}}}}, 100);
+    ASSERT_EQ(bytes[kFormOffset], kSparse);
+    std::memcpy(&bytes[kPositions + 4], &position, sizeof(position));
+    const AlignedBytes aligned(bytes);
+    ASSERT_OK_AND_ASSIGN(const ColumnReader reader, ColumnReader::Open(aligned.span()));
+    if (position == 60) {
+      EXPECT_OK(reader.Verify());
+    } else {
+      EXPECT_THAT(reader.Verify(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr("entry 1")));
+    }
   }
 }
 

@@ -1,0 +1,120 @@
+// The check of the segment files of a snapshot: each by itself, and then every row of it against
+// the entries of the snapshot, while these are read. So a file that was made to say something else
+// than the rows is never restored.
+//
+// Memory: a bit a row, and 8 bytes for each row of the file that is compared.
+// Ownership: borrows the definition, the files and the token. Thread safety: one owner.
+#pragma once
+
+#include "base/deadline.h"
+#include "base/ids.h"
+#include "engine/admin/compare_segment.h"
+#include "engine/schema.h"
+#include "engine/segment/sealed.h"
+#include "engine/snapshot/check_entries.h"
+#include "index/bitset.h"
+#include "storage/file.h"
+#include "storage/row_entries.h"
+#include "storage/snapshot_manifest.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace azimuth::engine {
+
+// A file that is not to be restored from, and why; its rows are.
+struct BadSegment {
+  std::string name;
+  std::string why;  // With the path.
+};
+
+class SegmentsCheck final {
+ public:
+  // What the rows of all files are bound by.
+  struct Bounds {
+    RowId next_row{};
+    Seq as_of{};
+  };
+  // Of the files of `collection` in `folder`.
+  SegmentsCheck(std::string folder, std::string collection, const Schema& schema, Bounds bounds,
+                storage::Files& files, const CancelToken& cancel)
+      : folder_(std::move(folder)),
+        schema_(schema),
+        collection_{std::move(collection), {}, schema_},
+        bounds_(bounds),
+        files_(files),
+        cancel_(cancel) {}
+
+  // What a catalog says of a file, and the instance of its directory.
+  struct Says {
+    storage::SegmentEntry entry{};
+    uint64_t instance = 0;
+  };
+  // Reads all of a file; without `says` it is believed what it says of itself. Before the first
+  // Visit. Errors: of `cancel`, of reading but damage.
+  absl::Status Add(const storage::SnapshotFile& file, const std::optional<Says>& says);
+  // After the last Add.
+  void Begin();
+  // All entries, in order of ScanRowEntries, each after EntriesCheck took it.
+  absl::Status Visit(storage::RowEntryKind kind, std::string_view key, std::string_view value);
+  // After the last one.
+  void Finish(const EntriesCheck& entries);
+
+  // Valid after Finish. In order of rows.
+  const std::vector<storage::SnapshotFile>& good() const { return good_; }
+  const std::vector<BadSegment>& bad() const { return bad_; }
+  void AddBad(std::string name, std::string why) {
+    bad_.push_back({std::move(name), std::move(why)});
+  }
+
+ private:
+  struct Compared {
+    storage::SnapshotFile file;
+    std::shared_ptr<SealedSegment> segment;
+    Findings findings;
+    index::Bitset there;  // Positions whose rows the snapshot has.
+    std::unique_ptr<SegmentComparison> comparison;
+  };
+
+  absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
+                                                      const std::optional<Says>& says) const;
+  absl::Status CheckFile(const SealedSegment& segment) const;
+  absl::Status CheckContent(const SealedSegment& segment) const;
+  std::string PathOf(const storage::SnapshotFile& file) const;
+  void VisitRow(RowId row, storage::StoredRow&& stored);
+  void CompareRows();
+  void VisitVector(size_t slot, RowId row, std::string_view value);
+  void BeginSlot(size_t slot);
+  void FinishSlot();
+  // Up to `row`, the vectors that the snapshot does not have.
+  void PassVectors(RowId row);
+
+  const std::string folder_;
+  const Schema& schema_;
+  const CheckedCollection collection_;
+  const Bounds bounds_;
+  storage::Files& files_;
+  const CancelToken& cancel_;
+  std::vector<std::unique_ptr<Compared>> compared_;  // From Begin on in order of rows.
+  std::vector<storage::SnapshotFile> good_;
+  std::vector<BadSegment> bad_;
+
+  // Where the rows, and then the vectors of each field, have come to.
+  size_t at_ = 0;
+  uint32_t position_ = 0;
+  std::vector<uint32_t> positions_;  // The batch.
+  std::vector<std::optional<storage::StoredRow>> stored_;
+  std::optional<size_t> slot_;
+  std::vector<bool> seen_slots_;
+  std::vector<const float*> in_segment_;  // By position of the file; empty: not yet asked for.
+  std::vector<float> vector_;
+};
+
+}  // namespace azimuth::engine
