@@ -12,7 +12,6 @@
 #include <map>
 #include <numeric>
 #include <optional>
-#include <random>
 #include <set>
 #include <string>
 #include <utility>
@@ -282,103 +281,114 @@ TEST_F(MadeKeysIngestTest, KeysOfTheLastBatchesAreToldAgain) {
   EXPECT_EQ(group[0].made.count, kBatches + 1);
 }
 
+class MadeKeysPropertyTest : public MadeKeysTest {
+ protected:
+  void Step(int64_t n) {
+    const auto count = static_cast<int64_t>(1 + random_() % 40);
+    const uint64_t choice = random_() % 48;
+    if (choice < 12) {
+      Take(Insert(n, count), count, n);
+    } else if (choice < 16) {
+      Upsert(n, count);
+    } else if (choice < 20) {
+      Update(n);
+    } else if (choice < 28) {
+      DeleteSome(count);
+    } else if (choice < 32) {
+      Load(n, count);
+    } else if (choice < 36) {
+      Settle();
+    } else if (choice < 40) {
+      Reopen();
+    } else if (choice < 41) {
+      ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
+      model_.clear();
+    } else if (choice < 44 && info_.name == "s") {
+      ASSERT_OK(Restore("s", ""));
+      model_ = at_snapshot_;
+    } else if (choice >= 44) {
+      MakeSnapshot();
+    }
+    ASSERT_EQ(NByKey(), model_);
+  }
+
+  std::set<int64_t> ever_;  // All keys that were told.
+
+ private:
+  // Notes the keys of new records, whose n are first_n and so on.
+  void Take(const MadeKeys& made, int64_t count, int64_t first_n) {
+    ASSERT_EQ(made.count, static_cast<uint64_t>(count));
+    for (int64_t i = 0; i < count; ++i) {
+      ASSERT_TRUE(ever_.empty() || made.first + i > *ever_.rbegin());
+      ever_.insert(made.first + i);
+      model_[made.first + i] = first_n + i;
+    }
+  }
+  // Of a record that is, was or may come to be.
+  int64_t RandomKey() {
+    const int64_t highest = ever_.empty() ? 0 : *ever_.rbegin();
+    return 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(highest + 2));
+  }
+  // One that replaces among some that are new.
+  void Upsert(int64_t n, int64_t count) {
+    const int64_t key = RandomKey();
+    std::vector<RecordInput> records = Records(n, count);
+    const auto place = static_cast<int64_t>(random_() % records.size());
+    records.insert(records.begin() + place, Record(-n, key));
+    const auto result = db_->Upsert("c", records, kNoCancel);
+    ASSERT_EQ(result.ok(), model_.contains(key)) << result.status();
+    if (!result.ok()) return;
+    model_[key] = -n;
+    Take(result->made, count, n);
+  }
+  void Update(int64_t n) {
+    const int64_t key = RandomKey();
+    ASSERT_OK_AND_ASSIGN(const WriteResult result,
+                         db_->Update("c", {Record(n, key)}, MissingKeys::kSkip, kNoCancel));
+    ASSERT_EQ(result.updated, model_.count(key));
+    if (model_.contains(key)) model_[key] = n;
+  }
+  void DeleteSome(int64_t count) {
+    std::vector<Key> keys;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t key = RandomKey();
+      keys.emplace_back(key);
+      model_.erase(key);
+    }
+    ASSERT_OK(db_->DeleteKeys("c", keys, kNoCancel));
+  }
+  void Load(int64_t n, int64_t count) {
+    const IngestSpec spec{.collection = "c", .load = absl::StrCat("load ", n)};
+    std::vector<IngestBatch> batches(2);
+    batches[0] = {.number = 1, .records = Records(n, count)};
+    batches[1] = {.number = 2, .records = Records(n, 1)};
+    const auto results = db_->Ingest(spec, std::move(batches), kNoCancel);
+    ASSERT_OK(results[0]);
+    ASSERT_OK(results[1]);
+    Take(results[0]->made, count, n);
+    Take(results[1]->made, 1, n);
+  }
+  void MakeSnapshot() {
+    if (info_.name == "s") {
+      ASSERT_OK(db_->DeleteSnapshot("s"));
+    }
+    Snapshot("c", "s");
+    at_snapshot_ = model_;
+  }
+
+  std::map<int64_t, int64_t> model_;  // n by key.
+  std::map<int64_t, int64_t> at_snapshot_;
+};
+
 // Goal: no key is ever given to two records, whatever is done to the collection, and all else is as
 // in any collection. Method: random calls against a map, with a set of all keys that were ever
 // told.
-TEST_F(MadeKeysTest, RandomCallsAgreeWithAModelAndNeverRepeatAKey) {
-  std::map<int64_t, int64_t> model;
-  std::map<int64_t, int64_t> at_snapshot;
-  std::set<int64_t> ever;
-  int64_t highest = 0;
-  const auto take = [&](const MadeKeys& made, size_t count, int64_t first_n) {
-    ASSERT_EQ(made.count, count);
-    for (size_t i = 0; i < count; ++i) {
-      const int64_t key = made.first + static_cast<int64_t>(i);
-      ASSERT_TRUE(ever.insert(key).second) << key;
-      ASSERT_GT(key, highest);
-      highest = key;
-      model[key] = first_n + static_cast<int64_t>(i);
-    }
-  };
-  const auto random_key = [&] { return 1 + static_cast<int64_t>(random_() % (highest + 2)); };
-  for (int step = 0; step < 400; ++step) {
+TEST_F(MadeKeysPropertyTest, RandomCallsAgreeWithAModelAndNeverRepeatAKey) {
+  for (int64_t step = 1; step <= 400 && !HasFatalFailure(); ++step) {
     SCOPED_TRACE(step);
-    const auto count = static_cast<int64_t>(1 + random_() % 40);
-    switch (random_() % 12) {
-      case 0:
-      case 1:
-      case 2:
-        take(Insert(step, count), static_cast<size_t>(count), step);
-        break;
-      case 3: {
-        const int64_t key = random_key();
-        std::vector<RecordInput> records = Records(step, count);
-        records.insert(records.begin() + static_cast<int64_t>(random_() % records.size()),
-                       Record(-step, key));
-        const auto result = db_->Upsert("c", records, kNoCancel);
-        ASSERT_EQ(result.ok(), model.contains(key)) << result.status();
-        if (!result.ok()) break;
-        model[key] = -step;
-        take(result->made, static_cast<size_t>(count), step);
-        break;
-      }
-      case 4: {
-        const int64_t key = random_key();
-        ASSERT_OK_AND_ASSIGN(const WriteResult result,
-                             db_->Update("c", {Record(step, key)}, MissingKeys::kSkip, kNoCancel));
-        ASSERT_EQ(result.updated, model.count(key));
-        if (model.contains(key)) model[key] = step;
-        break;
-      }
-      case 5:
-      case 6: {
-        std::vector<Key> keys;
-        for (int64_t i = 0; i < count; ++i) {
-          const int64_t key = random_key();
-          keys.emplace_back(key);
-          model.erase(key);
-        }
-        ASSERT_OK(db_->DeleteKeys("c", keys, kNoCancel));
-        break;
-      }
-      case 7: {
-        const IngestSpec spec{.collection = "c", .load = absl::StrCat("load ", step)};
-        std::vector<IngestBatch> batches(2);
-        batches[0] = {.number = 1, .records = Records(step, count)};
-        batches[1] = {.number = 2, .records = Records(step, 1)};
-        const auto results = db_->Ingest(spec, std::move(batches), kNoCancel);
-        ASSERT_OK(results[0]);
-        ASSERT_OK(results[1]);
-        take(results[0]->made, static_cast<size_t>(count), step);
-        take(results[1]->made, 1, step);
-        break;
-      }
-      case 8:
-        Settle();
-        break;
-      case 9:
-        Reopen();
-        break;
-      case 10:
-        if (random_() % 4 != 0) break;
-        ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
-        model.clear();
-        break;
-      default:
-        if (random_() % 2 != 0 && info_.name == "s") {
-          ASSERT_OK(Restore("s", ""));
-          model = at_snapshot;
-        } else {
-          if (info_.name == "s") {
-            ASSERT_OK(db_->DeleteSnapshot("s"));
-          }
-          Snapshot("c", "s");
-          at_snapshot = model;
-        }
-    }
-    ASSERT_EQ(NByKey(), model);
+    Step(step);
   }
-  EXPECT_GT(ever.size(), 1000U);
+  EXPECT_GT(ever_.size(), 1000U);
   ExpectSound();
 }
 
