@@ -264,7 +264,7 @@ TEST_F(MadeKeysIngestTest, KeysOfTheLastBatchesAreToldAgain) {
   }
   Reopen();
   std::vector<uint64_t> numbers(kBatches);
-  std::iota(numbers.begin(), numbers.end(), 1);
+  std::iota(numbers.begin(), numbers.end(), uint64_t{1});
   const auto again = Send(numbers, /*skip=*/true);
   for (uint64_t number = 1; number <= kBatches; ++number) {
     const WriteResult& result = again[number - 1];

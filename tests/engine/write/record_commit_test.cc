@@ -263,7 +263,7 @@ TEST(RecordCommit, KeysThatAGroupMadeAreKeysForThoseBehindThem) {
   insert(2, 60);
   const std::vector<absl::Status> statuses = queue.Release();
   EXPECT_EQ(queue.groups(), 2);
-  for (const size_t i : {1, 2, 3, 4, 5, 7}) EXPECT_OK(statuses[i]);
+  for (const size_t i : {1U, 2U, 3U, 4U, 5U, 7U}) EXPECT_OK(statuses[i]);
   EXPECT_EQ(statuses[6].code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(deleted.deleted, 1U);
   // A replacement and an update have taken a row each.
