@@ -286,9 +286,7 @@ absl::StatusOr<WriteResult> Database::Put(std::string_view collection,
   AZ_RETURN_IF_ERROR(CheckRequestId(options));
   AZ_ASSIGN_OR_RETURN(auto target, core.FindCollection(collection));
   AZ_ASSIGN_OR_RETURN(auto checked, CheckRecords(target->schema, std::move(records),
-                                                 {.duplicates = insert ? DuplicateKeys::kRefuse
-                                                                       : DuplicateKeys::kLastWins,
-                                                  .now_unix_us = now}));
+                                                 PutOptions(target->schema, insert, now)));
   PutCommit commit(core, target, std::move(checked), insert ? PutMode::kInsert : PutMode::kUpsert,
                    options, now);
   return rep_->RunAdmitted(commit, *target, cancel, [] { return absl::OkStatus(); });

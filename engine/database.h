@@ -191,6 +191,9 @@ struct IngestState {
   uint64_t inserted = 0;
   uint64_t replaced = 0;
   Seq as_of{};  // Of the last batch.
+  // Of the last batches, up to last_batch (kLoadMadeKeysMax of them at most); none if the
+  // collection does not make keys.
+  std::vector<MadeKeys> made = {};
 };
 
 // What the server says of itself.
@@ -299,6 +302,10 @@ class Database final {
   // retry later; deletes are never refused for it), InvalidArgument (a request_id that came with
   // another digest). A record whose time has passed (expires_at) is absent for all of them.
 
+  // Where the server makes the keys (Schema::auto_id): an insert takes records without a key only;
+  // an upsert adds those without, and replaces those with one, which must exist (NotFound).
+  // WriteResult::made has the new keys.
+
   // AlreadyExists names the first key that exists; InvalidArgument a key that comes twice.
   absl::StatusOr<WriteResult> Insert(std::string_view collection, std::vector<RecordInput> records,
                                      const CancelToken& cancel, const WriteOptions& options = {});
@@ -309,7 +316,8 @@ class Database final {
   // batch.
   absl::StatusOr<IngestState> OpenIngest(const IngestSpec& spec, const CancelToken& cancel);
   // Applies the next batches of a load, in order, together where they fit into one commit; an entry
-  // for each. A batch that was applied before is `repeated`, with the state's as_of and no counts.
+  // for each. A batch that was applied before is `repeated`, with the state's as_of and no counts;
+  // its `made` is told again while IngestState::made has it.
   // After the first one that fails none is applied, and FailedPrecondition says so: the load goes
   // on with the number that failed. InvalidArgument, NotFound, AlreadyExists, ResourceExhausted as
   // Insert and Upsert.

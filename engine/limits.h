@@ -37,6 +37,9 @@ inline constexpr size_t kRequestsMax = 100000;
 inline constexpr size_t kLoadNameBytesMax = 100;
 inline constexpr int64_t kLoadMemoryMicros = int64_t{24} * 3600 * 1000 * 1000;
 inline constexpr size_t kLoadsMax = 10000;
+// Batches of a load, the last ones, of which it is remembered what keys were made for them: as many
+// as a client may have on their way.
+inline constexpr size_t kLoadMadeKeysMax = 256;
 inline constexpr int64_t kMinSeqWaitMs = 10000;  // Of a read without a deadline.
 inline constexpr int kMinSeqWaitersMax = 64;     // Reads that wait at one time.
 // What an update may read and write again, whole records with their vectors.

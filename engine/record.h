@@ -31,9 +31,9 @@ struct VectorInput {
 // One record to write, as a client gave it: nothing of it is checked yet. A field or vector that is
 // not named is absent.
 struct RecordInput {
-  Key key;
-  std::vector<FieldInput> fields;
-  std::vector<VectorInput> vectors;
+  std::optional<Key> key = {};  // Not given: the server makes it (Schema::auto_id).
+  std::vector<FieldInput> fields = {};
+  std::vector<VectorInput> vectors = {};
   // When the record ends; 0 for never. Not given: by the collection's ttl (a new record), as it was
   // (an update).
   std::optional<int64_t> expires_at_unix_us = {};

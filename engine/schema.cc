@@ -18,7 +18,7 @@ namespace azimuth::engine {
 namespace {
 
 // The version that EncodeSchema writes and DecodeSchema reads.
-constexpr uint16_t kFormatVersion = 2;
+constexpr uint16_t kFormatVersion = 3;
 
 bool IsLetter(char c) {
   return absl::ascii_isalpha(static_cast<unsigned char>(c)) || c == '_';
@@ -304,6 +304,11 @@ absl::Status ValidateSchema(const Schema& schema) {
     return InvalidArgument("schema.key_type: %d is none of the key types int64, string",
                            static_cast<int>(schema.key_type));
   }
+  if (schema.auto_id && schema.key_type != KeyType::kInt64) {
+    return InvalidArgument(
+        "schema.auto_id: the server makes keys of type int64 only, and key_type is %s",
+        std::string(KeyTypeName(schema.key_type)));
+  }
   if (schema.ttl_seconds < 0 || schema.ttl_seconds > kTtlSecondsMax) {
     return InvalidArgument("schema.ttl_seconds: %d; allowed are 0 (for ever) to %d",
                            schema.ttl_seconds, kTtlSecondsMax);
@@ -342,8 +347,9 @@ void NumberFields(Schema& schema) {
 }
 
 bool SameDefinition(const Schema& a, const Schema& b) {
-  return a.key_type == b.key_type && a.dynamic == b.dynamic && a.ttl_seconds == b.ttl_seconds &&
-         SameDefs(a.fields, b.fields) && SameDefs(a.vectors, b.vectors);
+  return a.key_type == b.key_type && a.dynamic == b.dynamic && a.auto_id == b.auto_id &&
+         a.ttl_seconds == b.ttl_seconds && SameDefs(a.fields, b.fields) &&
+         SameDefs(a.vectors, b.vectors);
 }
 
 std::string EncodeSchema(const Schema& schema) {
@@ -373,6 +379,7 @@ std::string EncodeSchema(const Schema& schema) {
     PutLittle(out, static_cast<uint8_t>(vector.index.quantization));
   }
   PutLittle(out, schema.ttl_seconds);
+  PutLittle(out, static_cast<uint8_t>(schema.auto_id));
   return out;
 }
 
@@ -403,6 +410,8 @@ absl::StatusOr<Schema> DecodeSchema(std::string_view bytes) {
   }
   // Version 1 had no ttl.
   if (version >= 2 && !reader.Little(schema.ttl_seconds)) return Malformed("ttl");
+  // Nor version 2 keys that the server makes.
+  if (version >= 3 && !ReadBool(reader, schema.auto_id)) return Malformed("auto_id");
   if (!reader.empty()) return Malformed("bytes after its end");
   return schema;
 }

@@ -57,6 +57,7 @@ struct Schema {
   std::vector<FieldDef> fields;
   std::vector<VectorFieldDef> vectors;
   bool dynamic = true;
+  bool auto_id = false;     // The server makes the keys (engine/write/made_keys.h); int64 only.
   int64_t ttl_seconds = 0;  // A record lives that long unless it says otherwise; 0: for ever.
   FieldId next_field{1};    // The id that the next field gets; ids are never reused.
   friend bool operator==(const Schema&, const Schema&) = default;

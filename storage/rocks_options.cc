@@ -21,6 +21,8 @@ struct FamilyTuning {
   bool compress;
   // Point reads are nearly all of things that are there.
   bool reads_hit;
+  // Indexes and filters stay in the cache while their table is open, whatever else is read.
+  bool pins_filters = false;
   size_t block_bytes;
 };
 
@@ -31,8 +33,14 @@ constexpr FamilyTuning kFamilies[kFamilyCount] = {
     // Floats do not compress. A vector is some kilobytes: a small block would hold one and need an
     // index entry for it.
     {.name = "vectors", .compress = false, .reads_hit = true, .block_bytes = 16384},
-    // Every new key is looked up in vain before it is written.
-    {.name = "keys", .compress = true, .reads_hit = false, .block_bytes = 4096},
+    // Every new key is looked up in vain before it is written. Its filters, about 1.6 bytes a key
+    // with the indexes, must not have to give way to those of rows and vectors: without them a
+    // write reads the disk for each of its keys.
+    {.name = "keys",
+     .compress = true,
+     .reads_hit = false,
+     .pins_filters = true,
+     .block_bytes = 4096},
     {.name = "retired", .compress = true, .reads_hit = true, .block_bytes = 4096},
     {.name = "requests", .compress = true, .reads_hit = false, .block_bytes = 4096},
 };
@@ -148,6 +156,9 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     // Indexes and filters count against the cache: memory stays bounded at any size of store.
     table.cache_index_and_filter_blocks = true;
     table.pin_l0_filter_and_index_blocks_in_cache = true;
+    if (tuning.pins_filters) {
+      table.metadata_cache_options.unpartitioned_pinning = rocksdb::PinningTier::kAll;
+    }
     table.format_version = 5;
 
     rocksdb::ColumnFamilyOptions family;

@@ -12,6 +12,8 @@ namespace {
 constexpr uint8_t kRowFormat = 1;
 // Where the sequence number stands: after the version.
 constexpr size_t kInsertSeqOffset = sizeof(kRowFormat);
+// Past the sequence number, the partition and the expiry.
+constexpr size_t kKeyKindOffset = kInsertSeqOffset + 8 + 4 + 8;
 constexpr uint8_t kKeyInt64 = 1;
 constexpr uint8_t kKeyString = 2;
 
@@ -109,6 +111,12 @@ void SetInsertSeq(std::string& encoded_row, Seq seq) {
   const uint64_t number = Raw(seq);
   AZ_CHECK(encoded_row.size() >= kInsertSeqOffset + sizeof(number));
   std::memcpy(encoded_row.data() + kInsertSeqOffset, &number, sizeof(number));
+}
+
+void SetInt64Key(std::string& encoded_row, int64_t key) {
+  AZ_CHECK(encoded_row.size() >= kKeyKindOffset + 1 + sizeof(key));
+  AZ_CHECK(encoded_row[kKeyKindOffset] == static_cast<char>(kKeyInt64));
+  std::memcpy(encoded_row.data() + kKeyKindOffset + 1, &key, sizeof(key));
 }
 
 absl::StatusOr<StoredRow> DecodeRow(std::string_view bytes) {

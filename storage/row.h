@@ -31,6 +31,8 @@ std::string EncodeRow(const StoredRow& row);
 // Puts `seq` in the place of insert_seq in what EncodeRow made, so that a row can be encoded before
 // its number is known.
 void SetInsertSeq(std::string& encoded_row, Seq seq);
+// The same of the key, where it is an int64.
+void SetInt64Key(std::string& encoded_row, int64_t key);
 absl::StatusOr<StoredRow> DecodeRow(std::string_view bytes);
 
 // What a key leads to.

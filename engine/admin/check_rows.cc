@@ -2,6 +2,7 @@
 
 #include "base/status.h"
 #include "engine/schema.h"
+#include "engine/write/made_keys.h"
 #include "index/distance/distance.h"
 
 #include <algorithm>
@@ -190,6 +191,9 @@ void RowsCheck::CheckRow(RowId row, const StoredRow& value) {
     Source(
         "row.key", row,
         absl::StrFormat("its key %s is no %s", KeyToText(value.key), KeyTypeName(schema.key_type)));
+  } else if (schema.auto_id && !MayBeMadeKey(value.key, row)) {
+    Source("row.key", row,
+           absl::StrFormat("the server cannot have made its key %s", KeyToText(value.key)));
   }
   for (const auto& [id, field_value] : value.fields) {
     const auto field =

@@ -84,6 +84,13 @@ struct CountResult {
   std::vector<std::string> warnings;
 };
 
+// Keys that the server made, one after the other: first, first + 1 and so on.
+struct MadeKeys {
+  int64_t first = 0;
+  uint64_t count = 0;
+  friend bool operator==(const MadeKeys&, const MadeKeys&) = default;
+};
+
 struct WriteResult {
   uint64_t inserted = 0;
   uint64_t replaced = 0;
@@ -94,6 +101,7 @@ struct WriteResult {
   bool repeated = false;  // A request_id was seen before: this is the reply of that time.
   bool synced = true;     // The log is on disk; else it will be within a second.
   Seq as_of{};  // The sequence number of this batch; if nothing changed, that of the last one seen.
+  MadeKeys made = {};  // Of the records that came without a key, in their order.
 };
 
 }  // namespace azimuth::engine

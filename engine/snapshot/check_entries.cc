@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "base/value.h"
 #include "engine/segment/retired_map.h"
+#include "engine/write/made_keys.h"
 #include "engine/write/validate.h"
 
 #include "absl/hash/hash.h"
@@ -113,6 +114,10 @@ absl::Status EntriesCheck::CheckRow(std::string_view key, std::string_view value
   }
   const absl::Status fits = CheckStoredRow(schema_, *stored);
   if (!fits.ok()) return Damage(RowPlace(row), fits);
+  if (schema_.auto_id && !MayBeMadeKey(stored->key, row)) {
+    return DataLoss("%s: the server cannot have made its key %s", RowPlace(row),
+                    KeyToText(stored->key));
+  }
   const KeyEntry entry{.row = row,
                        .insert_seq = stored->insert_seq,
                        .partition = stored->partition,

@@ -5,6 +5,8 @@
 #include "engine/limits.h"
 #include "engine/write/ddl_commit.h"
 
+#include <algorithm>
+
 namespace azimuth::engine {
 namespace {
 
@@ -44,6 +46,10 @@ absl::StatusOr<bool> AdoptCommit::Resolve(ResolveContext& context) {
   if (old_ != nullptr) {
     context.batch.DeleteCollection(old_->id);
     context.batch.DeleteRowStore(old_->row_store);
+    // Whoever knows a key that was made since the snapshot must not find another record by it.
+    if (old_->schema.auto_id && collection_->schema.auto_id) {
+      collection_->next_row = std::max(collection_->next_row, old_->next_row);
+    }
   }
   context.batch.PutCollection(entry_);
   context.batch.PutCounters(entry_.row_store,

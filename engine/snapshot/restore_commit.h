@@ -38,7 +38,8 @@ class ReserveCommit final : public Commit {
 
 // `collection`, made by the restore with all its segments, appears; one of its name goes in the
 // same moment if `overwrite` is set, else AlreadyExists. The store's numbers go on after `as_of`,
-// that of the snapshot, so that they are larger than those of all rows.
+// that of the snapshot, so that they are larger than those of all rows; and so do the keys that the
+// server makes, after those of the collection that goes.
 class AdoptCommit final : public Commit {
  public:
   AdoptCommit(Core& core, std::shared_ptr<Collection> collection, storage::CollectionEntry entry,

@@ -107,6 +107,10 @@ absl::StatusOr<bool> TruncateCommit::Resolve(ResolveContext& context) {
   context.batch.PutCollection(entry_);
   context.batch.DeleteRowStore(old_->row_store);
   context.batch.PutNextIds(core_.next_ids);
+  // Keys are made of row ids.
+  if (old_->schema.auto_id) {
+    context.batch.PutCounters(entry_.row_store, {.next_row = old_->next_row, .live_rows = 0});
+  }
   return true;
 }
 
@@ -114,6 +118,7 @@ void TruncateCommit::Apply(Seq seq) {
   AZ_FAILPOINT_VISIT(kTruncateAfterCatalog);
   fresh_ = std::make_shared<Collection>(entry_.id, name_, entry_.row_store, old_->schema,
                                         entry_.created_unix_us, seq);
+  if (old_->schema.auto_id) fresh_->next_row = old_->next_row;
   fresh_->before_truncation.store(old_.get(), std::memory_order_release);
   CollectionMap next = core_.collections();
   next[name_] = fresh_;

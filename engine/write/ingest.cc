@@ -56,9 +56,7 @@ absl::Status AdmitNext(Core& core, const std::shared_ptr<Collection>& target,
   std::vector<CheckedRecord> checked;
   if (!batch.skip) {
     AZ_ASSIGN_OR_RETURN(checked, CheckRecords(target->schema, std::move(batch.records),
-                                              {.duplicates = spec.insert ? DuplicateKeys::kRefuse
-                                                                         : DuplicateKeys::kLastWins,
-                                               .now_unix_us = now}));
+                                              PutOptions(target->schema, spec.insert, now)));
   }
   WriteOptions options;
   options.load = spec.load;

@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "engine/maintenance.h"
 #include "engine/segment/build_job.h"
+#include "engine/write/made_keys.h"
 
 #include <utility>
 
@@ -42,13 +43,27 @@ RowsCommit::RowsCommit(Core& core, std::shared_ptr<Collection> collection,
 absl::StatusOr<std::vector<RecordCommit::Current>> RowsCommit::CurrentOfRecords(
     const ResolveContext& context) const {
   std::vector<const Key*> keys;
+  std::vector<size_t> places;
   keys.reserve(records_.size());
-  for (const CheckedRecord& record : records_) keys.push_back(&record.row.key);
-  AZ_ASSIGN_OR_RETURN(auto current, CurrentOf(context, keys));
   for (size_t i = 0; i < records_.size(); ++i) {
-    const auto wanted =
-        records_[i].if_version.has_value() ? records_[i].if_version : options_.if_version;
-    AZ_RETURN_IF_ERROR(CheckVersion(current[i], wanted, *keys[i], "records", records_[i].place));
+    if (records_[i].lacks_key) continue;
+    keys.push_back(&records_[i].row.key);
+    places.push_back(i);
+  }
+  std::vector<Current> current(records_.size());
+  if (!keys.empty()) {
+    AZ_ASSIGN_OR_RETURN(auto found, CurrentOf(context, keys));
+    for (size_t i = 0; i < places.size(); ++i) current[places[i]] = found[i];
+  }
+  for (size_t i = 0; i < records_.size(); ++i) {
+    const CheckedRecord& record = records_[i];
+    const auto wanted = record.if_version.has_value() ? record.if_version : options_.if_version;
+    if (record.lacks_key && wanted.value_or(kSeqZero) != kSeqZero) {
+      return InvalidArgument(
+          "records[%d].key: missing, so it is a new record, and if_version asks for %d",
+          record.place, Raw(*wanted));
+    }
+    AZ_RETURN_IF_ERROR(CheckVersion(current[i], wanted, record.row.key, "records", record.place));
   }
   return current;
 }
@@ -61,6 +76,13 @@ void RowsCommit::PutRows(ResolveContext& context, const std::vector<Current>& cu
   RowId row = first_row_;
   for (size_t i = 0; i < records_.size(); ++i, row = Next(row)) {
     CheckedRecord& record = records_[i];
+    if (record.lacks_key) {
+      if (result_.made.count == 0) result_.made.first = FirstMadeKey(first_row_);
+      const auto key = result_.made.first + static_cast<int64_t>(result_.made.count++);
+      record.row.key = key;
+      storage::SetInt64Key(record.encoded, key);
+      record.lacks_key = false;
+    }
     record.row.insert_seq = context.seq;
     storage::SetInsertSeq(record.encoded, context.seq);
     context.batch.PutEncodedRow(collection.row_store, row, record.encoded);
@@ -106,6 +128,11 @@ absl::StatusOr<bool> PutCommit::ResolveRecords(ResolveContext& context) {
   AZ_ASSIGN_OR_RETURN(const auto current, CurrentOfRecords(context));
   for (size_t i = 0; i < records_.size(); ++i) {
     if (!current[i].exists()) {
+      if (collection_->schema.auto_id && !records_[i].lacks_key) {
+        return NotFound(
+            "records[%d].key: %s does not exist, and the server makes the keys of new records",
+            records_[i].place, KeyToText(records_[i].row.key));
+      }
       ++result_.inserted;
     } else if (mode_ == PutMode::kUpsert) {
       ++result_.replaced;

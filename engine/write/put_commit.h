@@ -23,8 +23,9 @@ class RowsCommit : public RecordCommit {
   RowsCommit(Core& core, std::shared_ptr<Collection> collection, std::vector<CheckedRecord> records,
              RecordForm form, WriteOptions options, int64_t now_unix_us);
 
+  // Of a record that lacks its key there is none, and the store is not asked.
   absl::StatusOr<std::vector<Current>> CurrentOfRecords(const ResolveContext& context) const;
-  // Adds records_ as rows, and retires those of `current`.
+  // Adds records_ as rows, makes the keys that they lack, and retires the rows of `current`.
   void PutRows(ResolveContext& context, const std::vector<Current>& current);
   void ApplyRecords(Seq seq) final;
 

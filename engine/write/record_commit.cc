@@ -1,7 +1,10 @@
 #include "engine/write/record_commit.h"
 
 #include "base/status.h"
+#include "engine/limits.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 
 namespace azimuth::engine {
@@ -56,6 +59,8 @@ absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
   if (options_.load_batch <= load_.last_batch) {
     result_.repeated = true;
     result_.as_of = load_.as_of;
+    const uint64_t later = load_.last_batch - options_.load_batch;
+    if (later < load_.made.size()) result_.made = load_.made[load_.made.size() - 1 - later];
     return true;
   }
   if (options_.load_batch == load_.last_batch + 1) return false;
@@ -91,10 +96,15 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
     changes = true;
   }
   if (!options_.load.empty()) {
-    const IngestState state{.last_batch = options_.load_batch,
-                            .inserted = load_.inserted + result_.inserted,
-                            .replaced = load_.replaced + result_.replaced,
-                            .as_of = context.seq};
+    IngestState state{.last_batch = options_.load_batch,
+                      .inserted = load_.inserted + result_.inserted,
+                      .replaced = load_.replaced + result_.replaced,
+                      .as_of = context.seq};
+    if (collection_->schema.auto_id) {
+      const size_t kept = std::min(load_.made.size(), kLoadMadeKeysMax - 1);
+      state.made.assign(load_.made.end() - static_cast<std::ptrdiff_t>(kept), load_.made.end());
+      state.made.push_back(result_.made);
+    }
     Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load), /*digest=*/"",
              EncodeLoadState(state));
     changes = true;

@@ -11,6 +11,8 @@ namespace azimuth::engine {
 namespace {
 
 constexpr uint8_t kReplyFormat = 1;
+// With the keys that were made; only written where there are some.
+constexpr uint8_t kReplyFormatMade = 2;
 // No byte of UTF-8, which is what clients' ids are.
 constexpr char kLoadTag = '\xFF';
 // Entries that one commit takes out: more than come in, so that the memory shrinks.
@@ -56,13 +58,17 @@ void RequestMemory::Expire(int64_t now_us, const StringMap<storage::RequestEntry
 
 std::string EncodeReply(const WriteResult& result) {
   std::string out;
-  PutLittle(out, kReplyFormat);
+  PutLittle(out, result.made.count == 0 ? kReplyFormat : kReplyFormatMade);
   PutLittle(out, result.inserted);
   PutLittle(out, result.replaced);
   PutLittle(out, result.updated);
   PutLittle(out, result.missing);
   PutLittle(out, result.deleted);
   PutLittle(out, Raw(result.as_of));
+  if (result.made.count > 0) {
+    PutLittle(out, result.made.first);
+    PutLittle(out, result.made.count);
+  }
   return out;
 }
 
@@ -71,9 +77,12 @@ absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes) {
   uint8_t format = 0;
   uint64_t as_of = 0;
   WriteResult result;
-  if (!reader.Little(format) || format != kReplyFormat || !reader.Little(result.inserted) ||
-      !reader.Little(result.replaced) || !reader.Little(result.updated) ||
-      !reader.Little(result.missing) || !reader.Little(result.deleted) || !reader.Little(as_of) ||
+  if (!reader.Little(format) || (format != kReplyFormat && format != kReplyFormatMade) ||
+      !reader.Little(result.inserted) || !reader.Little(result.replaced) ||
+      !reader.Little(result.updated) || !reader.Little(result.missing) ||
+      !reader.Little(result.deleted) || !reader.Little(as_of) ||
+      (format == kReplyFormatMade &&
+       (!reader.Little(result.made.first) || !reader.Little(result.made.count))) ||
       !reader.empty()) {
     return DataLoss("malformed remembered reply of %d bytes", bytes.size());
   }
@@ -95,11 +104,15 @@ bool IsLoadEntry(std::string_view id) {
 
 std::string EncodeLoadState(const IngestState& state) {
   std::string out;
-  PutLittle(out, kReplyFormat);
+  PutLittle(out, state.made.empty() ? kReplyFormat : kReplyFormatMade);
   PutLittle(out, state.last_batch);
   PutLittle(out, state.inserted);
   PutLittle(out, state.replaced);
   PutLittle(out, Raw(state.as_of));
+  for (const MadeKeys& made : state.made) {
+    PutLittle(out, made.first);
+    PutLittle(out, made.count);
+  }
   return out;
 }
 
@@ -108,9 +121,15 @@ absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes) {
   uint8_t format = 0;
   uint64_t as_of = 0;
   IngestState state;
-  if (!reader.Little(format) || format != kReplyFormat || !reader.Little(state.last_batch) ||
-      !reader.Little(state.inserted) || !reader.Little(state.replaced) || !reader.Little(as_of) ||
-      !reader.empty()) {
+  bool whole = reader.Little(format) && (format == kReplyFormat || format == kReplyFormatMade) &&
+               reader.Little(state.last_batch) && reader.Little(state.inserted) &&
+               reader.Little(state.replaced) && reader.Little(as_of);
+  // To the end.
+  while (whole && format == kReplyFormatMade && !reader.empty()) {
+    MadeKeys& made = state.made.emplace_back();
+    whole = reader.Little(made.first) && reader.Little(made.count);
+  }
+  if (!whole || !reader.empty()) {
     return DataLoss("malformed state of a load, %d bytes", bytes.size());
   }
   state.as_of = Seq{as_of};

@@ -227,9 +227,18 @@ absl::Status CheckExpiry(const Schema& schema, const RecordInput& input,
 absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput record,
                                           const CheckOptions& options) {
   CheckedRecord checked;
-  AZ_RETURN_IF_ERROR(CheckKey(schema, record.key, "key"));
+  if (record.key.has_value()) {
+    if (options.keys == KeysGiven::kNone) {
+      return InvalidArgument("key: %s is given, and the server makes the keys of this collection",
+                             KeyToText(*record.key));
+    }
+    AZ_RETURN_IF_ERROR(CheckKey(schema, *record.key, "key"));
+    checked.row.key = *std::move(record.key);
+  } else if (options.keys == KeysGiven::kAll) {
+    return absl::InvalidArgumentError("key: missing; set int64_key or string_key");
+  }
+  checked.lacks_key = !record.key.has_value();
   AZ_RETURN_IF_ERROR(CheckExpiry(schema, record, options, checked));
-  checked.row.key = std::move(record.key);
   checked.if_version = record.if_version;
   if (record.fields.size() > kFieldsMax) {
     return InvalidArgument("fields: %d fields, at most %d are allowed", record.fields.size(),
@@ -242,6 +251,13 @@ absl::StatusOr<CheckedRecord> CheckRecord(const Schema& schema, RecordInput reco
 }
 
 }  // namespace
+
+CheckOptions PutOptions(const Schema& schema, bool insert, int64_t now_unix_us) {
+  CheckOptions options{.now_unix_us = now_unix_us};
+  options.duplicates = insert ? DuplicateKeys::kRefuse : DuplicateKeys::kLastWins;
+  if (schema.auto_id) options.keys = insert ? KeysGiven::kNone : KeysGiven::kSome;
+  return options;
+}
 
 absl::Status CheckKey(const Schema& schema, const Key& key, std::string_view place) {
   const bool is_string = std::holds_alternative<std::string>(key);
@@ -336,7 +352,7 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
   std::vector<CheckedRecord> checked;
   checked.reserve(records.size());
   absl::flat_hash_map<Key, size_t> places;  // Of each key in `checked`.
-  places.reserve(records.size());
+  if (options.keys == KeysGiven::kAll) places.reserve(records.size());
   for (size_t i = 0; i < records.size(); ++i) {
     absl::StatusOr<CheckedRecord> record = CheckRecord(schema, std::move(records[i]), options);
     if (!record.ok()) {
@@ -345,6 +361,10 @@ absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,
           absl::StrFormat("records[%d].%s", i, std::string(record.status().message())));
     }
     record->place = i;
+    if (record->lacks_key) {
+      checked.push_back(*std::move(record));
+      continue;
+    }
     const auto [place, is_new] = places.try_emplace(record->row.key, checked.size());
     if (is_new) {
       checked.push_back(*std::move(record));

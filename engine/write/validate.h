@@ -28,6 +28,7 @@ struct CheckedRecord {
   // `row` as storage::EncodeRow has it, so that the leader need not; empty for a partial record.
   std::string encoded;
   size_t place = 0;           // In the request, for messages.
+  bool lacks_key = false;     // row.key and that in `encoded` are for the leader to set: an int64.
   bool expiry_given = false;  // `row.expires_at_unix_us` is the record's own, not of the schema.
   std::optional<Seq> if_version;
 };
@@ -36,11 +37,17 @@ enum class DuplicateKeys { kRefuse, kLastWins };
 // A partial record has only what changes: no defaults, nothing is required.
 enum class RecordForm { kWhole, kPartial };
 
+// Whether records come with their keys. The last two are for collections that make them.
+enum class KeysGiven { kAll, kNone, kSome };
+
 struct CheckOptions {
   DuplicateKeys duplicates = DuplicateKeys::kRefuse;
   RecordForm form = RecordForm::kWhole;
+  KeysGiven keys = KeysGiven::kAll;
   int64_t now_unix_us = 0;  // From which the schema's ttl counts.
 };
+// Of an insert, or else an upsert, of whole records.
+CheckOptions PutOptions(const Schema& schema, bool insert, int64_t now_unix_us);
 
 // Errors: InvalidArgument.
 absl::StatusOr<std::vector<CheckedRecord>> CheckRecords(const Schema& schema,

@@ -45,7 +45,7 @@ class Presence final {
 
 absl::Status CheckRagged(int values, size_t rows) {
   if (static_cast<size_t>(values) == rows) return absl::OkStatus();
-  return InvalidArgument("%d values for %d keys", values, rows);
+  return InvalidArgument("%d values for %d records", values, rows);
 }
 
 // Gives each record that the column has a value for the value that `convert(entry)` makes.
@@ -92,7 +92,7 @@ absl::Status SpreadVectors(const pb::VectorColumn& column, RecordInputs& out) {
   if (column.f32().size() % (rows * sizeof(float)) != 0) {
     return InvalidArgument(
         "f32: %d bytes are not the same whole number of floats for each of %d "
-        "keys",
+        "records",
         column.f32().size(), rows);
   }
   const std::span<const float> floats = FloatsOf(column.f32(), out.floats);
@@ -131,16 +131,24 @@ absl::Status CheckBatchSize(size_t records) {
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns) {
   // Counted before keys are converted, so that an oversized batch costs nothing.
   const pb::KeyList& list = columns.keys();
-  const int rows =
-      list.has_string_keys() ? list.string_keys().values_size() : list.int64_keys().values_size();
-  AZ_RETURN_IF_ERROR(CheckBatchSize(static_cast<size_t>(rows)));
-  absl::StatusOr<std::vector<Key>> keys = FromWire(list);
-  if (!keys.ok()) return AtPlace("columns.keys", keys.status());
+  const auto key_count = static_cast<size_t>(
+      list.has_string_keys() ? list.string_keys().values_size() : list.int64_keys().values_size());
+  const size_t rows = columns.has_keys() ? key_count : columns.count();
+  if (columns.count() != 0 && columns.count() != rows) {
+    return InvalidArgument("columns.count: %d, and columns.keys has %d", columns.count(), rows);
+  }
+  AZ_RETURN_IF_ERROR(CheckBatchSize(rows));
+  std::vector<Key> keys;
+  if (columns.has_keys()) {
+    absl::StatusOr<std::vector<Key>> converted = FromWire(list);
+    if (!converted.ok()) return AtPlace("columns.keys", converted.status());
+    keys = *std::move(converted);
+  }
 
   RecordInputs out;
-  out.records.resize(keys->size());
-  for (size_t row = 0; row < keys->size(); ++row) {
-    out.records[row].key = std::move((*keys)[row]);
+  out.records.resize(rows);
+  for (size_t row = 0; row < rows; ++row) {
+    if (!keys.empty()) out.records[row].key = std::move(keys[row]);
     out.records[row].fields.reserve(static_cast<size_t>(columns.fields_size()));
     out.records[row].vectors.reserve(static_cast<size_t>(columns.vectors_size()));
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -15,9 +16,11 @@ namespace {
 
 absl::StatusOr<engine::RecordInput> RecordFromWire(const pb::Record& record, FloatStore& floats) {
   engine::RecordInput out;
-  absl::StatusOr<Key> key = FromWire(record.key());
-  if (!key.ok()) return AtPlace("key", key.status());
-  out.key = *std::move(key);
+  if (record.has_key()) {
+    absl::StatusOr<Key> key = FromWire(record.key());
+    if (!key.ok()) return AtPlace("key", key.status());
+    out.key = *std::move(key);
+  }
   out.fields.reserve(record.fields().size());
   for (const auto& [name, value] : record.fields()) {
     absl::StatusOr<Value> converted = FromWire(value);
@@ -81,6 +84,12 @@ absl::StatusOr<RecordInputs> RecordsOf(const pb::UpdateRequest& request) {
 
 absl::StatusOr<RecordInputs> RecordsOf(const pb::IngestBatch& batch) {
   return RecordsOfEither(batch);
+}
+
+void ToWire(const engine::MadeKeys& made, pb::KeyList& out) {
+  auto& values = *out.mutable_int64_keys()->mutable_values();
+  values.Resize(static_cast<int>(made.count), 0);
+  std::iota(values.begin(), values.end(), made.first);
 }
 
 void ToWire(engine::RecordOutput&& record, pb::Record& out) {

@@ -21,6 +21,7 @@ struct RecordInputs {
   FloatStore floats;
 };
 
+// Records without a key pass: whether there may be some is for the engine to say.
 // Refuses an empty batch, and one of more than kBatchRecordsMax records before it converts any.
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordList& rows);
 absl::StatusOr<RecordInputs> FromWire(const pb::RecordColumns& columns);
@@ -30,6 +31,8 @@ absl::StatusOr<RecordInputs> RecordsOf(const pb::UpsertRequest& request);
 absl::StatusOr<RecordInputs> RecordsOf(const pb::UpdateRequest& request);
 absl::StatusOr<RecordInputs> RecordsOf(const pb::IngestBatch& batch);
 
+// One by one. REQUIRES: made.count > 0.
+void ToWire(const engine::MadeKeys& made, pb::KeyList& out);
 void ToWire(engine::RecordOutput&& record, pb::Record& out);
 
 }  // namespace azimuth::server

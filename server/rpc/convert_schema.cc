@@ -207,7 +207,6 @@ pb::SegmentState ToWire(engine::SegmentState state) {
 }  // namespace
 
 absl::StatusOr<engine::Schema> FromWire(const pb::CollectionSchema& schema) {
-  if (schema.auto_id()) return Unimplemented("schema.auto_id: not served yet; send keys");
   if (!schema.properties().empty()) return Unimplemented("schema.properties: not served yet");
   engine::Schema out;
   absl::StatusOr<engine::KeyType> key_type = KeyTypeFromWire(schema.key_type());
@@ -216,6 +215,7 @@ absl::StatusOr<engine::Schema> FromWire(const pb::CollectionSchema& schema) {
   }
   out.key_type = *key_type;
   if (schema.has_dynamic()) out.dynamic = schema.dynamic();
+  out.auto_id = schema.auto_id();
   out.ttl_seconds = schema.ttl_seconds();
   // A place within a place: `schema.vectors[0].metric: ...`.
   const auto within = [](std::string_view list, size_t index, const absl::Status& status) {
@@ -239,6 +239,7 @@ void ToWire(engine::Schema&& schema, pb::CollectionSchema& out) {
   out.set_key_type(schema.key_type == engine::KeyType::kString ? pb::KEY_TYPE_STRING
                                                                : pb::KEY_TYPE_INT64);
   out.set_dynamic(schema.dynamic);
+  out.set_auto_id(schema.auto_id);
   out.set_ttl_seconds(schema.ttl_seconds);
   for (engine::FieldDef& field : schema.fields) {
     pb::FieldSpec& spec = *out.add_fields();

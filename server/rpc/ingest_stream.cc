@@ -283,6 +283,7 @@ absl::Status IngestStream::Answer(const std::vector<engine::IngestBatch>& batche
     ack.set_as_of(Raw(result.as_of));
     ack.set_replayed(result.repeated);
     ack.set_durability(result.synced ? pb::DURABILITY_SYNCED : pb::DURABILITY_RELAXED);
+    if (result.made.count > 0) ToWire(result.made, *ack.mutable_keys());
     next_ = std::max(next_, batches[i].number + 1);
     AZ_RETURN_IF_ERROR(Send(response));
   }

@@ -84,6 +84,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
       reply->set_durability(DurabilityOf(result));
+      if (result.made.count > 0) ToWire(result.made, *reply->mutable_keys());
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);
@@ -103,6 +104,7 @@ class RecordServiceImpl final : public pb::RecordService::Service {
       reply->set_as_of(Raw(result.as_of));
       reply->set_replayed(result.repeated);
       reply->set_durability(DurabilityOf(result));
+      if (result.made.count > 0) ToWire(result.made, *reply->mutable_keys());
       return absl::OkStatus();
     };
     return HandleWrite(*context, request->database(), on_failed_write_, work);

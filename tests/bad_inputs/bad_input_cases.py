@@ -30,6 +30,7 @@ UNREADABLE = (grpc.StatusCode.INTERNAL, INVALID)
 OPEN = "open"  # int64 keys, dynamic, all kinds of fields, `v` by l2; keys 1 to 3.
 STRICT = "strict"  # string keys, not dynamic, `title` is not nullable, `v` by cosine, `w` by ip.
 EMPTY = "empty"  # As OPEN without records.
+AUTO = "auto"  # As OPEN without records, and the server makes the keys.
 DIMENSION = 4
 
 
@@ -116,6 +117,13 @@ def vector(item: Any) -> types_pb2.Vector:
     if isinstance(item, bytes):
         return types_pb2.Vector(dense=types_pb2.DenseVector(f32=item))
     return types_pb2.Vector(dense=types_pb2.DenseVector(values=item))
+
+
+def keyless(v: Any = (1, 1, 1, 1), **fields: Any) -> types_pb2.Record:
+    """A record of AUTO."""
+    made = record(1, v, **fields)
+    made.ClearField("key")
+    return made
 
 
 def record(of: Any, v: Any = (1, 1, 1, 1), **fields: Any) -> types_pb2.Record:

@@ -1,4 +1,4 @@
-"""One server for all bad inputs, with three collections that no case may change."""
+"""One server for all bad inputs, with four collections that no case may change."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from azimuth_db._generated.azimuth.v1 import types_pb2
 from bad_input_cases import (
+    AUTO,
     EMPTY,
     OPEN,
     STRICT,
@@ -40,6 +41,7 @@ def make_collections(server: Server) -> None:
     ]
     for name in (OPEN, EMPTY):
         server.stubs.call("Create", create(name, fields=fields))
+    server.stubs.call("Create", create(AUTO, fields=fields, auto_id=True))
     strict_fields = [
         field("title", types_pb2.FIELD_TYPE_STRING, nullable=False),
         field("price", types_pb2.FIELD_TYPE_DOUBLE),

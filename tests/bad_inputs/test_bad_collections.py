@@ -124,6 +124,9 @@ SCHEMAS = [
     Case(30, "cosine on bits", "Create",
          with_vector(kind=types_pb2.VECTOR_KIND_BINARY, metric=types_pb2.METRIC_COSINE),
          UNIMPLEMENTED, "kind: binary is not served yet; dense"),
+    Case(30, "server-made keys of strings", "Create",
+         create("c", key_type=types_pb2.KEY_TYPE_STRING, auto_id=True), INVALID,
+         r"schema\.auto_id: the server makes keys of type int64 only, and key_type is string"),
     Case(30, "hamming on floats", "Create", with_vector(metric=types_pb2.METRIC_HAMMING),
          UNIMPLEMENTED, f"metric: hamming is not served yet; {METRICS}"),
     *(Case(32, f"m {m}", "Create", indexed(m=m), INVALID,
@@ -193,7 +196,6 @@ UNSERVED_TYPES = [
     *((35, f"{name}", indexed(quantization=number), "quantization: .*not served yet; auto or none")
       for name, number in types_pb2.Quantization.items() if number > types_pb2.QUANTIZATION_NONE),
     (31, "model", with_vector(model="m"), r"schema\.vectors\[0\]\.model: not served yet"),
-    (31, "auto_id", create("c", auto_id=True), r"schema\.auto_id: not served yet"),
     (31, "properties", create("c", properties={"a": "b"}), r"schema\.properties: not served yet"),
 ]  # fmt: skip
 UNSERVED = [

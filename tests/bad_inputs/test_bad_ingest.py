@@ -10,7 +10,7 @@ import grpc
 import pytest
 from azimuth_db._generated.azimuth.v1 import records_pb2 as pb
 from azimuth_db._generated.azimuth.v1 import records_pb2_grpc
-from bad_input_cases import EMPTY, create, record, rows
+from bad_input_cases import AUTO, EMPTY, create, keyless, record, rows
 from bad_input_server import Server, Watch, until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -100,6 +100,26 @@ def test_a_bad_batch_is_refused_and_the_stream_goes_on(
         assert refusal.number == 1
         assert refusal.code == code.value[0]
         assert reason in refusal.message
+
+
+@pytest.mark.bad_input(53)
+@pytest.mark.parametrize(
+    ("mode", "record_", "code", "reason"),
+    [
+        (pb.INGEST_MODE_INSERT, record(9), INVALID, "records[1].key: 9 is given, and the server"),
+        (pb.INGEST_MODE_UPSERT, record(9), grpc.StatusCode.NOT_FOUND, "records[1].key: 9 does not"),
+    ],
+)
+def test_a_batch_with_a_key_that_the_server_did_not_make_is_refused(
+    server: Server, watch: Watch, mode: int, record_: Any, code: Any, reason: str
+) -> None:
+    with watch:
+        got, error = answers(server, [start(AUTO, mode=mode), batch(1, keyless(), record_)])
+        assert error is None
+        (refusal,) = [answer.refusal for answer in got if answer.HasField("refusal")]
+        assert refusal.code == code.value[0]
+        assert reason in refusal.message
+        assert not any(answer.HasField("ack") for answer in got)
 
 
 @pytest.mark.bad_input(70)

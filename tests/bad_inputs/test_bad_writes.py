@@ -250,10 +250,10 @@ FIELDS = [
 
 COLUMNS = [
     Case(64, "too few values", "Insert", columns([8, 9], two_vectors(), [column(**int64s(1))]),
-         INVALID, r'columns\.fields\[.n.\]: 1 values for 2 keys'),
+         INVALID, r'columns\.fields\[.n.\]: 1 values for 2 records'),
     Case(64, "too many values", "Insert",
          columns([8, 9], two_vectors(), [column(**int64s(1, 2, 3))]), INVALID,
-         r"columns\.fields\[.n.\]: 3 values for 2 keys"),
+         r"columns\.fields\[.n.\]: 3 values for 2 records"),
     Case(64, "too few vectors", "Insert", columns([8, 9], f32([1] * 4)), INVALID,
          "expected 4 dimensions, got 2"),
     Case(64, "no values", "Insert", columns([8, 9], two_vectors(), [column()]), INVALID,
@@ -358,7 +358,7 @@ TIMES = [
     *(Case(64, f"{len(times)} times", "Insert", records_pb2.InsertRequest(
         collection="open",
         columns=types_pb2.RecordColumns(keys=key_list([8, 9]), expires_at_unix_us=times)),
-        INVALID, rf"columns\.expires_at_unix_us: {len(times)} values for 2 keys")
+        INVALID, rf"columns\.expires_at_unix_us: {len(times)} values for 2 records")
       for times in ([1], [1, 2, 3])),
     *(Case(32, f"ttl {seconds}", "Create", create("c", ttl_seconds=seconds), INVALID,
            rf"schema\.ttl_seconds: {seconds}; allowed are 0")

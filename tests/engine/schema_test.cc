@@ -115,6 +115,8 @@ TEST(ValidateSchema, NamesThePlaceOfWhatIsWrong) {
     EXPECT_THAT(ValidateSchema(schema), StatusIs(kInvalid, StartsWith(message)));
   };
   expect([](Schema& s) { s.key_type = KeyType{9}; }, "schema.key_type: 9 is none of");
+  expect([](Schema& s) { s.auto_id = true; },
+         "schema.auto_id: the server makes keys of type int64 only, and key_type is string");
   expect([](Schema& s) { s.vectors.clear(); }, "schema.vectors: 0 vector fields; 1 to 64");
   expect([](Schema& s) { s.vectors.resize(kVectorFieldsMax + 1, s.vectors[0]); },
          "schema.vectors: 65 vector fields");
@@ -189,10 +191,13 @@ TEST(SameDefinition, LooksPastIdsAndOrderOnly) {
   expect_other([](Schema& s) { s.vectors[0].metric = Metric::kL2; });
   expect_other([](Schema& s) { s.vectors[0].index.m = 16; });
   expect_other([](Schema& s) { s.ttl_seconds = 1; });
+  expect_other([](Schema& s) { s.auto_id = true; });
 }
 
 TEST(SchemaCodec, BringsBackWhatWasEncoded) {
-  for (Schema schema : {GoodSchema(), Schema{}}) {
+  Schema made = GoodSchema();
+  made.auto_id = true;
+  for (Schema schema : {GoodSchema(), Schema{}, made}) {
     ASSERT_OK_AND_ASSIGN(const Schema decoded, DecodeSchema(EncodeSchema(schema)));
     EXPECT_EQ(decoded, schema);
   }
@@ -204,22 +209,29 @@ TEST(SchemaCodec, KeepsItsBytes) {
   schema.vectors = {{.name = "v", .dim = 3}};
   NumberFields(schema);
   schema.ttl_seconds = 258;
+  schema.auto_id = true;
   const std::string expected(
-      "\x02\0\x01\x01\x03\0\0\0\x01\0\0\0"
+      "\x03\0\x01\x01\x03\0\0\0\x01\0\0\0"
       "\x01\0\0\0\x01\0\0\0a\x01\x01\x01\x02\x01"
       "\x01\0\0\0\x02\0\0\0\x01\0\0\0v\x03\0\0\0\x01\x01"
       "\x10\0\0\0\xc8\0\0\0\x01"
-      "\x02\x01\0\0\0\0\0\0",
-      12 + 14 + 19 + 9 + 8);
+      "\x02\x01\0\0\0\0\0\0\x01",
+      12 + 14 + 19 + 9 + 9);
   EXPECT_EQ(EncodeSchema(schema), expected);
 }
 
-TEST(SchemaCodec, ReadsVersionOneWhichHadNoTtl) {
-  const Schema schema = GoodSchema();
+TEST(SchemaCodec, ReadsVersionsThatHadNoTtlAndNoMadeKeys) {
+  Schema schema = GoodSchema();
+  schema.ttl_seconds = 7;
   std::string bytes = EncodeSchema(schema);
+  bytes.pop_back();
+  bytes[0] = 2;
+  ASSERT_OK_AND_ASSIGN(Schema decoded, DecodeSchema(bytes));
+  EXPECT_EQ(decoded, schema);
   bytes.resize(bytes.size() - sizeof(int64_t));
   bytes[0] = 1;
-  ASSERT_OK_AND_ASSIGN(const Schema decoded, DecodeSchema(bytes));
+  ASSERT_OK_AND_ASSIGN(decoded, DecodeSchema(bytes));
+  schema.ttl_seconds = 0;
   EXPECT_EQ(decoded, schema);
 }
 
@@ -236,10 +248,10 @@ TEST(SchemaCodec, RefusesBytesAfterTheEndAndOtherVersions) {
   std::string bytes = EncodeSchema(GoodSchema());
   EXPECT_THAT(DecodeSchema(bytes + '\0'),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("bytes after its end")));
-  bytes[0] = 3;
+  bytes[0] = 4;
   EXPECT_THAT(DecodeSchema(bytes),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("format version 3; this server reads 1 to 2")));
+                       HasSubstr("format version 4; this server reads 1 to 3")));
 }
 
 TEST(SchemaCodec, RefusesNumbersThatStandForNothing) {

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from azimuth_db import AzimuthError, Client, NotFound, Unavailable
+from azimuth_db import AzimuthError, Client, NotFound, Unavailable, VectorField
 from conftest import Make
 from fault_items import UNKNOWN_OUTCOME, Items, Load
 from fault_server import FaultServer, wait_for
@@ -98,6 +98,52 @@ def test_a_commit_that_is_killed_is_there_whole_or_not_at_all(
         items.upsert(db, keys, request_id="once")
         assert {key: items.states[key] for key in keys} == changes
         items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        pytest.param("commit.before_log", marks=pytest.mark.fault(1)),
+        pytest.param("log.before_sync", marks=pytest.mark.fault(2)),
+        pytest.param("commit.after_log", marks=pytest.mark.fault(3)),
+        pytest.param("commit.after_apply", marks=pytest.mark.fault(4)),
+    ],
+)
+def test_no_key_that_the_server_made_is_lost_or_told_twice_over_kills(
+    make: Make, failpoint: str
+) -> None:
+    server = make()
+    with server.start().client() as db:
+        db.create_collection("items", {"v": VectorField(2, "l2")}, {"n": "int64"}, auto_id=True)
+    told: dict[int, int] = {}
+
+    def insert(db: Client, n: int) -> None:
+        done = db.collection("items").insert(
+            vectors=[[n, 0]] * 3, fields={"n": [n] * 3}, request_id=f"insert {n}"
+        )
+        keys = done.keys.tolist()
+        assert len(keys) == 3
+        assert not told.keys() & set(keys)
+        told.update(dict.fromkeys(keys, n))
+
+    for n in range(6):
+        server.kill()
+        server.start(armed(failpoint, 2))
+        with Client(server.address, retries=0) as db:
+            insert(db, 10 * n)
+            with pytest.raises(UNKNOWN_OUTCOME):
+                insert(db, 10 * n + 1)
+        assert_killed(server)
+        server.start()
+        with server.client() as db:
+            insert(db, 10 * n + 2)
+            insert(db, 10 * n + 1)  # As the first time, if that was there.
+            items = db.collection("items")
+            assert items.count() == len(told)
+            for key, record in zip(told, items.get(list(told))):
+                assert record is not None
+                assert record.fields["n"] == told[key]
     server.assert_sound()
 
 

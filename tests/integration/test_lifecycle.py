@@ -250,7 +250,6 @@ def unserved() -> list[Any]:
             "List",
             collections_pb2.ListCollectionsRequest(database="x"),
         ),
-        ("auto_id", collections, "Create", schema(auto_id=True)),
         ("properties", collections, "Create", schema(properties={"a": "b"})),
         ("insert partition", records, "Insert", insert(**c, rows=rows, partition="p")),
         ("upsert partition", records, "Upsert", upsert(**c, rows=rows, partition="p")),

@@ -60,5 +60,46 @@ TEST(RocksOptions, ChargeMemtablesAndBlocksToOneCache) {
   }
 }
 
+// What is pinned once a family of small entries was merged to its last level and opened anew.
+size_t PinnedBytes(Family family, size_t entries) {
+  const StoreOptions options{.block_cache_bytes = size_t{8} << 20,
+                             .write_buffer_bytes = size_t{4} << 20};
+  const TempDir dir;
+  size_t pinned = 0;
+  for (const bool fill : {true, false}) {
+    const auto cache = MakeCache(options);
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* raw = nullptr;
+    EXPECT_TRUE(rocksdb::DB::Open(MakeDbOptions(options, cache), dir.File("rocks"),
+                                  MakeFamilies(options, cache), &handles, &raw)
+                    .ok());
+    const std::unique_ptr<rocksdb::DB> db(raw);
+    rocksdb::ColumnFamilyHandle* handle = handles[static_cast<size_t>(family)];
+    for (size_t i = 0; fill && i < entries; ++i) {
+      EXPECT_TRUE(db->Put(rocksdb::WriteOptions(), handle, std::to_string(i), "value").ok());
+    }
+    rocksdb::CompactRangeOptions all;
+    all.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+    if (fill) {
+      EXPECT_TRUE(db->CompactRange(all, handle, nullptr, nullptr).ok());
+    }
+    std::string read;
+    EXPECT_TRUE(db->Get(rocksdb::ReadOptions(), handle, "7", &read).ok());
+    pinned = cache->GetPinnedUsage();
+    for (rocksdb::ColumnFamilyHandle* each : handles) {
+      EXPECT_TRUE(db->DestroyColumnFamilyHandle(each).ok());
+    }
+  }
+  return pinned;
+}
+
+TEST(RocksOptions, PinTheFiltersOfKeysAndOfNothingElse) {
+  constexpr size_t kEntries = 200'000;
+  const size_t rows = PinnedBytes(Family::kRows, kEntries);
+  const size_t keys = PinnedBytes(Family::kKeys, kEntries);
+  EXPECT_GE(keys, rows + kEntries * 10 / 8);
+  EXPECT_LE(keys, rows + kEntries * 2);
+}
+
 }  // namespace
 }  // namespace azimuth::storage

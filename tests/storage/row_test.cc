@@ -76,6 +76,18 @@ TEST(Row, TakesItsSequenceNumberAfterItWasEncoded) {
   }
 }
 
+TEST(Row, TakesANumberAsKeyAfterItWasEncoded) {
+  std::mt19937_64 random(9);
+  for (int i = 0; i < 100; ++i) {
+    StoredRow row = RandomRow(random);
+    row.key = static_cast<int64_t>(random());
+    std::string bytes = EncodeRow(row);
+    row.key = static_cast<int64_t>(random());
+    SetInt64Key(bytes, std::get<int64_t>(row.key));
+    ASSERT_EQ(bytes, EncodeRow(row)) << i;
+  }
+}
+
 TEST(Row, OfANewerFormatIsRefusedWithBothVersions) {
   std::string bytes = EncodeRow(ExampleRow());
   bytes[0] = 2;

@@ -7,7 +7,7 @@ by the constructors, before the first request.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -216,9 +216,14 @@ class Batch:
         fields: Mapping[str, object],
         expires_at: object = None,
     ) -> None:
-        """Reads and checks all columns; see the three classes above, and to_micros_column."""
-        self.keys = Keys(keys)
-        rows = len(self.keys)
+        """Reads and checks all columns; see the three classes above, and to_micros_column.
+
+        With no keys (None) the first column says how many rows there are.
+        """
+        self.keys = None if keys is None else Keys(keys)
+        columns = [*vectors.values(), *fields.values()]
+        rows = _rows_of(columns) if self.keys is None else len(self.keys)
+        self._rows = rows
         self._fields = [FieldValues(name, data, rows) for name, data in fields.items()]
         read = [VectorValues(name, data, rows) for name, data in vectors.items()]
         self._vectors = [column for column in read if not column.empty]
@@ -227,11 +232,12 @@ class Batch:
             self._expires = to_micros_column(expires_at, rows, "expires_at")
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self._rows
 
     def parts(self) -> Iterator[tuple[int, int]]:
         """Yields the row ranges (from, to before) of the requests."""
-        sizes = [self.keys.sizes(), *(f.sizes() for f in self._fields)]
+        sizes = [f.sizes() for f in self._fields]
+        sizes += [self.keys.sizes()] if self.keys is not None else []
         sizes += [v.sizes() for v in self._vectors]
         sizes += [_ENTRY_BYTES["int64s"]] if self._expires is not None else []
         return cut(len(self), sizes)
@@ -239,7 +245,8 @@ class Batch:
     def message(self, start: int, stop: int) -> pb.RecordColumns:
         """Returns the rows from `start` to before `stop`."""
         return pb.RecordColumns(
-            keys=self.keys.message(start, stop),
+            keys=None if self.keys is None else self.keys.message(start, stop),
+            count=stop - start if self.keys is None else 0,
             fields=[column.message(start, stop) for column in self._fields],
             vectors=[column.message(start, stop) for column in self._vectors],
             expires_at_unix_us=None
@@ -313,6 +320,18 @@ def decode_bitmap(present: bytes, rows: int) -> list[bool] | None:
     bits = np.unpackbits(np.frombuffer(present, np.uint8), bitorder="little", count=rows)
     flags: list[bool] = bits.astype(bool).tolist()
     return flags
+
+
+def _rows_of(columns: list[object]) -> int:
+    for column in columns:
+        if isinstance(column, Sized):
+            return len(column)
+    raise ValueError("keys: none are given, nor a column that would say how many records there are")
+
+
+def decode_keys(keys: pb.KeyList) -> npt.NDArray[np.int64]:
+    """Returns keys that the server made."""
+    return np.array(keys.int64_keys.values, np.int64)
 
 
 def _as_array(data: object) -> Array | None:

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
+from ._columns import decode_keys
 from ._generated.azimuth.v1 import records_pb2 as pb
 from ._transport import BACKOFF_FIRST_S, BACKOFF_MAX_S, Transport
 from .errors import AzimuthError, DeadlineExceeded, Unavailable, make_error
@@ -24,6 +27,9 @@ __all__ = ["Load"]
 
 # Half of what a message may have, so that one batch never is too long for the server.
 BATCH_BYTES_MAX = 32 * 1024 * 1024
+
+# Of so many batches, the last ones, the server tells again which keys it has made.
+KEYS_TOLD_AGAIN = 256
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -40,11 +46,21 @@ class _Sent(NamedTuple):
     size: int
 
 
+def _skip(number: int) -> _Sent:
+    """Returns a batch without records: passed over, or told of again if it was applied."""
+    return _Sent(number, pb.IngestRequest(batch=pb.IngestBatch(number=number, skip=True)), 0)
+
+
 class Load:
     """One bulk load. `send` and `finish` are called by one thread."""
 
     def __init__(
-        self, transport: Transport, start: pb.IngestStart, skips: bool, timeout: float
+        self,
+        transport: Transport,
+        start: pb.IngestStart,
+        skips: bool,
+        timeout: float,
+        on_keys: Callable[[int, npt.NDArray[np.int64]], None] | None = None,
     ) -> None:
         """Connects in the background.
 
@@ -53,11 +69,13 @@ class Load:
             start: What the load is.
             skips: Whether a batch that is refused is passed over; else it ends the load.
             timeout: How many seconds may pass without an acknowledgement.
+            on_keys: Hears of the keys that were made for each batch.
         """
         self._transport = transport
         self._start = start
         self._skips = skips
         self._timeout = timeout
+        self._on_keys = on_keys
         self._changed = threading.Condition()
         # All below under `_changed`.
         self._unacked: deque[_Sent] = deque()
@@ -248,6 +266,8 @@ class Load:
 
     def _take(self, response: pb.IngestResponse) -> None:
         kind = response.WhichOneof("message")
+        if kind == "ack" and response.ack.HasField("keys") and self._on_keys is not None:
+            self._on_keys(response.ack.number, decode_keys(response.ack.keys))
         with self._changed:
             if kind == "ack":
                 self._acknowledge(response.ack)
@@ -272,8 +292,14 @@ class Load:
         if self._next == 0:
             self._batches_before = started.last_batch
             self._next = started.last_batch + 1
+            if self._on_keys is not None:
+                first = max(1, started.last_batch - KEYS_TOLD_AGAIN + 1)
+                self._unacked.extend(map(_skip, range(first, self._next)))
+        applied: list[int] = []
         while self._unacked and self._unacked[0].number <= started.last_batch:
-            self._unacked_bytes -= self._unacked.popleft().size
+            done = self._unacked.popleft()
+            self._unacked_bytes -= done.size
+            applied.append(done.number)
         if self._unacked and self._unacked[0].number != started.last_batch + 1:
             first = self._unacked[0].number
             raise make_error(
@@ -281,6 +307,8 @@ class Load:
                 f"load {started.load!r}: the server has forgotten batches up to {first - 1}, it is "
                 f"at {started.last_batch}: the collection was made anew, or a day has passed",
             )
+        if self._on_keys is not None:
+            self._unacked.extendleft(map(_skip, reversed(applied)))
         self._send_again()
 
     def _send_again(self) -> None:
@@ -314,7 +342,6 @@ class Load:
                 self._refused.append(RefusedBatch(refusal.number, error))
                 self._last_progress = time.monotonic()
                 if self._unacked and self._unacked[0].number == refusal.number:
-                    skip = pb.IngestBatch(number=refusal.number, skip=True)
                     self._unacked_bytes -= self._unacked[0].size
-                    self._unacked[0] = _Sent(refusal.number, pb.IngestRequest(batch=skip), 0)
+                    self._unacked[0] = _skip(refusal.number)
         self._send_again()

@@ -19,13 +19,15 @@ def encode_record(
     vector_names: Collection[str],
     field_names: Collection[str],
     where: str,
+    keyless: bool = False,
 ) -> pb.Record:
     """Returns the message of one record; TypeError or ValueError names what is wrong in it.
 
-    The names are those of the schema. "expires_at" and "if_version" in a dict are no fields, unless
-    the schema has them as fields.
+    It may lack its key if `keyless`, or have None for it. The names are those of the schema.
+    "expires_at" and "if_version" in a dict are no fields, unless the schema has them as fields.
     """
     message = pb.Record()
+    key: object
     expires_at: object = None
     if_version: object = None
     if isinstance(record, Record):
@@ -33,16 +35,17 @@ def encode_record(
         expires_at = record.expires_at
     elif not isinstance(record, Mapping):
         raise TypeError(f"{where}: expected a dict or a Record, got {type_name(record)}")
-    elif "key" not in record:
+    elif "key" not in record and not keyless:
         raise ValueError(f"{where}: there is no 'key'")
     else:
-        key = record["key"]
+        key = record.get("key")
         special = {"key", "expires_at", "if_version"}.difference(vector_names, field_names)
         fields = {n: v for n, v in record.items() if n not in special and n not in vector_names}
         expires_at = record.get("expires_at") if "expires_at" in special else None
         if_version = record.get("if_version") if "if_version" in special else None
         vectors = {n: v for n, v in record.items() if n in vector_names and v is not None}
-    _fill_key(message.key, key, where)
+    if key is not None or not keyless:
+        _fill_key(message.key, key, where)
     for name, value in fields.items():
         fill_value(message.fields[name], value, f"{where}[{name!r}]")
     for name, vector in vectors.items():

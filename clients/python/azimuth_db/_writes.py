@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from ._columns import REQUEST_BYTES_MAX, REQUEST_ROWS_MAX, Batch, Keys, cut
+from ._columns import REQUEST_BYTES_MAX, REQUEST_ROWS_MAX, Batch, Keys, cut, decode_keys
 from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._generated.azimuth.v1 import records_pb2 as pb_records
 from ._generated.azimuth.v1 import types_pb2 as pb
@@ -115,7 +115,7 @@ class CollectionWrites:
 
     def insert(
         self,
-        keys: npt.ArrayLike,
+        keys: npt.ArrayLike | None = None,
         vectors: Vectors | None = None,
         fields: Mapping[str, Any] | None = None,
         *,
@@ -126,7 +126,8 @@ class CollectionWrites:
         """Adds records, given in columns; fails when a key exists.
 
         Args:
-            keys: n keys, all int or all str.
+            keys: n keys, all int or all str. None where the server makes them (``auto_id``): the
+                result has them in `keys`.
             vectors: n x dimension arrays by vector field, of any real type (converted to float32);
                 just the array when the collection has one vector field. A None in a list of
                 vectors is a record without one.
@@ -151,7 +152,7 @@ class CollectionWrites:
 
     def upsert(
         self,
-        keys: npt.ArrayLike,
+        keys: npt.ArrayLike | None = None,
         vectors: Vectors | None = None,
         fields: Mapping[str, Any] | None = None,
         *,
@@ -162,7 +163,8 @@ class CollectionWrites:
     ) -> WriteResult:
         """Adds or replaces whole records, given in columns. Arguments as in :meth:`insert`.
 
-        Of a key that comes twice the last record wins.
+        Of a key that comes twice the last record wins. Where the server makes the keys
+        (``auto_id``), records without keys are added and those with keys replaced.
 
         Args:
             if_version: The version that every one of the records must have now (0: must not exist).
@@ -170,6 +172,7 @@ class CollectionWrites:
         Raises:
             Aborted: A record has another version than `if_version`; nothing of that request was
                 written.
+            NotFound: A key has no record, and the server makes the keys.
         """
         send = self._upserting(request_id, relaxed, if_version)
         return self._write_columns(_NOTHING, send, keys, vectors, fields, expires_at)
@@ -183,6 +186,7 @@ class CollectionWrites:
         skip_refused: bool = False,
         relaxed: bool = False,
         timeout: float | None = None,
+        on_keys: Callable[[int, npt.NDArray[np.int64]], None] | None = None,
     ) -> IngestResult:
         """Loads many batches of records over one stream: the fastest way to write.
 
@@ -192,9 +196,9 @@ class CollectionWrites:
         on where it was: no batch is applied twice.
 
         Args:
-            batches: Each a dict with ``keys`` and whatever of ``vectors``, ``fields`` and
-                ``expires_at`` the records have, as :meth:`upsert` takes them; best are some
-                megabytes, at most 32 MiB.
+            batches: Each a dict with ``keys`` (unless the server makes them) and whatever of
+                ``vectors``, ``fields`` and ``expires_at`` the records have, as :meth:`upsert` takes
+                them; best are some megabytes, at most 32 MiB.
             mode: ``"upsert"``, or ``"insert"``: a batch with a key that exists is refused.
             load: A name for the load, 1 to 100 bytes. A call that names a load which was broken off
                 (within a day) passes over the batches that it had applied: give it the same
@@ -203,6 +207,10 @@ class CollectionWrites:
                 which. Else its error ends the load.
             relaxed: As in :meth:`insert`.
             timeout: How many seconds may pass without an acknowledgement; None: as the client's.
+            on_keys: Where the server makes the keys (``auto_id``): called with the number of each
+                batch that is acknowledged, counted from 1, and its new keys, by a thread of the
+                load. Of a load that goes on it first hears of the last batches again, 256 at most,
+                which the broken call may not have told.
 
         Raises:
             What :meth:`upsert` and :meth:`insert` raise, of the first batch that is refused:
@@ -214,7 +222,9 @@ class CollectionWrites:
         if load is not None and (not isinstance(load, str) or not load):
             raise ValueError(f"load: expected a string of 1 to 100 bytes, got {load!r}")
         start = pb_records.IngestStart(mode=modes[mode], load=load or "", **self._common(relaxed))
-        running = Load(self._transport, start, skip_refused, timeout or self._transport.timeout)
+        running = Load(
+            self._transport, start, skip_refused, timeout or self._transport.timeout, on_keys
+        )
         try:
             done = running.last_batch() if load is not None else 0
             for batch in islice(batches, done, None):
@@ -270,13 +280,15 @@ class CollectionWrites:
                 (None: the record has none); ``"expires_at"`` is when the record ends, as in
                 :meth:`insert`, and ``"if_version"`` the version that it must have (both are
                 ordinary fields if the schema declares them); all else but ``"key"`` are scalar
-                fields, where None is an explicit null and a name left out is an absent field.
+                fields, where None is an explicit null and a name left out is an absent field. There
+                is no ``"key"`` where the server makes it (``auto_id``).
             request_id: As in :meth:`insert`.
 
         Raises:
             As :meth:`insert`. For many records :meth:`insert` is much faster.
         """
-        return self._write_records(_NOTHING, self._inserting(request_id, relaxed), records)
+        send = self._inserting(request_id, relaxed)
+        return self._write_records(_NOTHING, send, records, keyless=self._schema().auto_id)
 
     def upsert_records(
         self,
@@ -290,9 +302,8 @@ class CollectionWrites:
 
         A record's own ``"if_version"`` goes before `if_version`, which is for all of them.
         """
-        return self._write_records(
-            _NOTHING, self._upserting(request_id, relaxed, if_version), records
-        )
+        send = self._upserting(request_id, relaxed, if_version)
+        return self._write_records(_NOTHING, send, records, keyless=self._schema().auto_id)
 
     def update_records(
         self,
@@ -309,7 +320,7 @@ class CollectionWrites:
         vector as it is.
         """
         send = self._updating(request_id, relaxed, if_version, skip_missing)
-        return self._write_records(_NO_UPDATE, send, records)
+        return self._write_records(_NO_UPDATE, send, records, keyless=False)
 
     def delete(
         self,
@@ -379,7 +390,8 @@ class CollectionWrites:
                 pb_records.InsertRequest(request_id=next(ids), **common, **records)
             )
             synced = _synced(reply.durability)
-            return WriteResult(reply.inserted, 0, reply.as_of, reply.replayed, synced)
+            keys = decode_keys(reply.keys)
+            return WriteResult(reply.inserted, 0, reply.as_of, reply.replayed, synced, keys)
 
         return send
 
@@ -394,7 +406,14 @@ class CollectionWrites:
                 pb_records.UpsertRequest(request_id=next(ids), **common, **records)
             )
             synced = _synced(reply.durability)
-            return WriteResult(reply.inserted, reply.replaced, reply.as_of, reply.replayed, synced)
+            return WriteResult(
+                reply.inserted,
+                reply.replaced,
+                reply.as_of,
+                reply.replayed,
+                synced,
+                decode_keys(reply.keys),
+            )
 
         return send
 
@@ -439,7 +458,7 @@ class CollectionWrites:
         self,
         nothing: T,
         send: Callable[..., T],
-        keys: npt.ArrayLike,
+        keys: npt.ArrayLike | None,
         vectors: Vectors | None,
         fields: Mapping[str, Any] | None,
         expires_at: Any,
@@ -454,7 +473,7 @@ class CollectionWrites:
 
     def _batch(
         self,
-        keys: npt.ArrayLike,
+        keys: npt.ArrayLike | None = None,
         vectors: Vectors | None = None,
         fields: Mapping[str, Any] | None = None,
         expires_at: Any = None,
@@ -466,11 +485,16 @@ class CollectionWrites:
         return Batch(keys, vectors, fields or {}, expires_at)
 
     def _write_records(
-        self, nothing: T, send: Callable[..., T], records: Iterable[Mapping[str, Any] | Record]
+        self,
+        nothing: T,
+        send: Callable[..., T],
+        records: Iterable[Mapping[str, Any] | Record],
+        keyless: bool,
     ) -> T:
         schema = self._schema()
+        vectors, fields = schema.vectors.keys(), schema.fields.keys()
         rows = [
-            encode_record(record, schema.vectors.keys(), schema.fields.keys(), f"records[{i}]")
+            encode_record(record, vectors, fields, f"records[{i}]", keyless)
             for i, record in enumerate(records)
         ]
         sizes = np.fromiter((row.ByteSize() + 6 for row in rows), np.int64, len(rows))

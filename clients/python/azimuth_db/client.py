@@ -103,6 +103,7 @@ class Client:
         key_type: str = "int64",
         dynamic: bool = True,
         ttl_seconds: int = 0,
+        auto_id: bool = False,
         if_not_exists: bool = False,
     ) -> Collection:
         """Makes a collection; it is durable when the call returns.
@@ -114,6 +115,8 @@ class Client:
             key_type: ``"int64"`` or ``"string"``.
             dynamic: Whether records may have fields that are not declared.
             ttl_seconds: How long a record lives that does not say when it ends; 0: for ever.
+            auto_id: Whether the server makes the keys, ascending int64 numbers that it never uses
+                again: records are inserted without keys, and the result has those that were made.
             if_not_exists: Whether to take the collection of that name when there is one with the
                 same schema.
 
@@ -125,7 +128,7 @@ class Client:
         """
         request = pb_collections.CreateCollectionRequest(
             collection=name,
-            schema=make_schema(vectors, fields, key_type, dynamic, ttl_seconds),
+            schema=make_schema(vectors, fields, key_type, dynamic, ttl_seconds, auto_id),
             if_not_exists=if_not_exists,
         )
         self._transport.create(request)

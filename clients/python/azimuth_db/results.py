@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,6 +89,10 @@ class Hit(NamedTuple):
         return f"Hit(key={self.key!r}, {numbers}{_extras(self.fields, self.vectors)})"
 
 
+def _no_keys() -> npt.NDArray[np.int64]:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class WriteResult:
     """What an insert or upsert did.
@@ -98,6 +103,8 @@ class WriteResult:
         as_of: The sequence number of the (last) batch; 0 when there was nothing to write.
         replayed: Whether the server had done (a part of) it before, by its `request_id`.
         synced: Whether all of it was on disk when the server answered; see `relaxed`.
+        keys: Those that the server made (``auto_id``), in the order of the records without a key.
+            Does not count when results are compared.
     """
 
     inserted: int
@@ -105,6 +112,9 @@ class WriteResult:
     as_of: int
     replayed: bool = False
     synced: bool = True
+    keys: npt.NDArray[np.int64] = dataclasses.field(
+        default_factory=_no_keys, repr=False, compare=False
+    )
 
     def _and_then(self, later: WriteResult) -> WriteResult:
         return WriteResult(
@@ -113,6 +123,7 @@ class WriteResult:
             later.as_of,
             self.replayed or later.replayed,
             self.synced and later.synced,
+            np.concatenate((self.keys, later.keys)),
         )
 
 

@@ -134,12 +134,14 @@ def make_schema(
     key_type: str,
     dynamic: bool,
     ttl_seconds: int = 0,
+    auto_id: bool = False,
 ) -> pb_collections.CollectionSchema:
     """Returns the schema message of a new collection."""
     schema = pb_collections.CollectionSchema(
         key_type=_number(pb.KeyType, "KEY_TYPE_", key_type, "key_type"),
         dynamic=dynamic,
         ttl_seconds=ttl_seconds,
+        auto_id=auto_id,
     )
     if not isinstance(vectors, Mapping):
         raise TypeError(f"vectors: expected a dict of VectorField, got {type_name(vectors)}")
@@ -159,7 +161,8 @@ def make_schema(
 class CollectionInfo:
     """The schema of a collection with all defaults filled in.
 
-    `ttl_seconds` is how long a record lives that does not say when it ends; 0: for ever.
+    `ttl_seconds` is how long a record lives that does not say when it ends; 0: for ever. With
+    `auto_id` the server makes the keys.
     """
 
     name: str
@@ -170,6 +173,7 @@ class CollectionInfo:
     dynamic: bool
     created_at: datetime
     ttl_seconds: int = 0
+    auto_id: bool = False
 
     @classmethod
     def _from_message(cls, reply: pb_collections.DescribeCollectionResponse) -> CollectionInfo:
@@ -183,6 +187,7 @@ class CollectionInfo:
             dynamic=schema.dynamic if schema.HasField("dynamic") else True,
             created_at=datetime.fromtimestamp(reply.created_unix_us / 1e6, tz=timezone.utc),
             ttl_seconds=schema.ttl_seconds,
+            auto_id=schema.auto_id,
         )
 
 

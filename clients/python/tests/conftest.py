@@ -42,12 +42,13 @@ def rows_of(request: Any) -> list[types_pb2.Record]:
         return list(request.rows.records)
     columns = request.columns
     kind = columns.keys.WhichOneof("kind")
-    keys = list(getattr(columns.keys, kind).values)
+    keys = list(getattr(columns.keys, kind).values) if kind else [None] * columns.count
+    assert columns.count in (0, len(keys))
     records = []
     for key in keys:
         is_string = kind == "string_keys"
         named = types_pb2.Key(string_key=key) if is_string else types_pb2.Key(int64_key=key)
-        records.append(types_pb2.Record(key=named))
+        records.append(types_pb2.Record(key=None if key is None else named))
     names = {"bools": "bool_value", "int64s": "int64_value", "doubles": "double_value"}
     names["strings"] = "string_value"
     for field in columns.fields:
@@ -91,6 +92,7 @@ class FakeServer(
         self.index_error = ""
         self.progress: list[collections_pb2.OptimizeResponse] = []
         self.filler_bytes = 0
+        self.keys_made = 0
         self.address = ""
 
     def names(self) -> list[str]:
@@ -170,17 +172,29 @@ class FakeServer(
     def Insert(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
         rows = rows_of(request)
+        reply = records_pb2.InsertResponse(inserted=len(rows), as_of=as_of)
+        if self.schema.auto_id:
+            self._make_keys(rows, reply)
         self.records.update({key_of(row): row for row in rows})
-        return records_pb2.InsertResponse(inserted=len(rows), as_of=as_of)
+        return reply
 
     def Upsert(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)
         rows = rows_of(request)
-        replaced = sum(key_of(row) in self.records for row in rows)
+        reply = records_pb2.UpsertResponse(as_of=as_of)
+        if self.schema.auto_id:
+            self._make_keys(rows, reply)
+        reply.replaced = sum(key_of(row) in self.records for row in rows)
+        reply.inserted = len(rows) - reply.replaced
         self.records.update({key_of(row): row for row in rows})
-        return records_pb2.UpsertResponse(
-            inserted=len(rows) - replaced, replaced=replaced, as_of=as_of
-        )
+        return reply
+
+    def _make_keys(self, rows: list[types_pb2.Record], reply: Any) -> None:
+        for row in rows:
+            if not row.HasField("key"):
+                self.keys_made += 1
+                row.key.int64_key = self.keys_made
+                reply.keys.int64_keys.values.append(self.keys_made)
 
     def Update(self, request: Any, context: Any) -> Any:
         as_of = self._begin(request, context)

@@ -44,6 +44,49 @@ def only(items: Collection, key: int) -> Record:
     return record
 
 
+class TestKeysOfTheServer:
+    @pytest.fixture
+    def made(self, db: Client) -> Collection:
+        return db.create_collection("made", {"v": VectorField(2, "l2")}, auto_id=True)
+
+    def test_columns_come_without_keys_and_the_result_has_them(
+        self, made: Collection, server: FakeServer
+    ) -> None:
+        done = made.insert(vectors=np.eye(2), fields={"n": [5, 6]})
+        assert (done.inserted, done.keys.tolist()) == (2, [1, 2])
+        assert done.keys.dtype == np.int64
+        sent = server.requests[-1].columns
+        assert not sent.HasField("keys")
+        assert sent.count == 2
+        assert only(made, 2).fields == {"n": 6}
+        assert made.describe().auto_id is True
+        assert made.upsert(fields={"n": [7]}).keys.tolist() == [3]
+        assert made.upsert([3], fields={"n": [8]}).keys.tolist() == []
+        assert server.requests[-1].columns.count == 0
+
+    def test_rows_may_lack_their_key(self, made: Collection) -> None:
+        made.insert_records([{"n": 1}, {"key": None, "n": 2}])
+        done = made.upsert_records([{"n": 3}, {"key": 1, "n": 4}, {"n": 5}])
+        assert (done.replaced, done.keys.tolist()) == (1, [3, 4])
+        assert [only(made, key).fields["n"] for key in (1, 2, 3, 4)] == [4, 2, 3, 5]
+        with pytest.raises(ValueError, match=r"records\[0\]: there is no 'key'"):
+            made.update_records([{"n": 1}])
+
+    def test_keys_of_several_requests_add_up(self, made: Collection, server: FakeServer) -> None:
+        done = made.insert(fields={"n": range(100_001)})
+        assert done.keys.tolist() == list(range(1, 100_002))
+        assert [request.columns.count for request in server.requests[-2:]] == [100_000, 1]
+
+    def test_without_keys_something_must_say_how_many_there_are(self, items: Collection) -> None:
+        with pytest.raises(ValueError, match="keys: none are given, nor a column"):
+            items.insert()
+        with pytest.raises(ValueError, match="expected 2 values"):
+            items.insert(vectors=np.eye(2), fields={"label": [1]})
+        with pytest.raises(ValueError, match="there is no 'key'"):
+            items.insert_records([{"label": 1}])
+        assert items.insert([1], np.ones((1, 2))).keys.tolist() == []
+
+
 class TestUpdate:
     def test_columns_change_what_they_name(self, items: Collection) -> None:
         items.insert([1, 2], np.eye(2), {"label": [1, 2], "note": ["a", "b"]})

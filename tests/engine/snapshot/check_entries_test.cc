@@ -172,6 +172,13 @@ TEST_F(EntriesCheckTest, RefusesARetirementOfNoCommitOrOfNoRow) {
   });
 }
 
+TEST_F(EntriesCheckTest, RefusesKeysThatTheServerCannotHaveMade) {
+  schema_.auto_id = true;
+  ASSERT_OK(Check());
+  Refused("row 6: the server cannot have made its key 8",
+          [&](CommitBatch& batch) { Put(batch, 6, 8, 13); });
+}
+
 TEST_F(EntriesCheckTest, RefusesVectorsThatDoNotFit) {
   const std::vector<float> vector = {1, 2};
   const std::vector<float> longer = {1, 2, 3};

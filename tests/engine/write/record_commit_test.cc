@@ -14,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -85,7 +86,8 @@ TEST(RecordCommit, ClosingTheGrowingSegmentInAGroupKeepsRangesApart) {
 // group.
 class HeldQueue final {
  public:
-  explicit HeldQueue(Database& db) : db_(db) {
+  // Its first commit is an upsert to `collection`.
+  explicit HeldQueue(Database& db, const std::string& collection = "c") : db_(db) {
     SetFailpointHook(Failpoint::kCommitBeforeLog, [this] {
       MutexLock lock(mu_);
       ++groups_;
@@ -94,8 +96,8 @@ class HeldQueue final {
       while (!released_) changed_.Wait(mu_);
       return absl::OkStatus();
     });
-    Send([](Database& held) {
-      return held.Upsert("c", {MakeRecord(1000, 0, kVector)}, kNoCancel).status();
+    Send([collection](Database& held) {
+      return held.Upsert(collection, {MakeRecord(1000, 0, kVector)}, kNoCancel).status();
     });
     MutexLock lock(mu_);
     while (!entered_) changed_.Wait(mu_);
@@ -221,6 +223,60 @@ TEST(RecordCommit, AnUpdateInAGroupBuildsOnWhatTheGroupWrote) {
                                              {"f3", Value{int64_t{3}}},
                                              {"f4", Value{int64_t{4}}}}));
   EXPECT_EQ(got.records[0].vectors.at("v"), vector);
+}
+
+TEST(RecordCommit, KeysThatAGroupMadeAreKeysForThoseBehindThem) {
+  TempDir dir;
+  const auto db = testing::OpenOrDie(SmallOptions(dir.path()));
+  Schema schema = SmallSchema(2);
+  schema.auto_id = true;
+  ASSERT_OK(db->CreateCollection("c", schema, false, kNoCancel));
+  const auto record = [](std::optional<int64_t> key, int64_t n) {
+    RecordInput input = MakeRecord(0, n, HeldQueue::kVector);
+    input.key = key.has_value() ? std::optional<Key>(*key) : std::nullopt;
+    return input;
+  };
+  ASSERT_OK(db->Upsert("c", {record({}, 0)}, kNoCancel));
+  ASSERT_OK(db->CreateCollection("held", SmallSchema(2), false, kNoCancel));
+  std::vector<MadeKeys> made(3);
+  WriteResult deleted;
+  HeldQueue queue(*db, "held");
+  const auto insert = [&](size_t i, int64_t n) {
+    queue.Send([&, i, n](Database& d) {
+      AZ_ASSIGN_OR_RETURN(const WriteResult result,
+                          d.Insert("c", {record({}, n), record({}, n + 1)}, kNoCancel));
+      made[i] = result.made;
+      return absl::OkStatus();
+    });
+  };
+  insert(0, 10);
+  queue.Send([&](Database& d) { return d.Upsert("c", {record(2, 20)}, kNoCancel).status(); });
+  queue.Send([&](Database& d) {
+    return d.Update("c", {record(3, 30)}, MissingKeys::kRefuse, kNoCancel).status();
+  });
+  insert(1, 40);
+  queue.Send([&](Database& d) {
+    AZ_ASSIGN_OR_RETURN(deleted, d.DeleteKeys("c", {Key{int64_t{2}}}, kNoCancel));
+    return absl::OkStatus();
+  });
+  queue.Send([&](Database& d) { return d.Upsert("c", {record(2, 50)}, kNoCancel).status(); });
+  insert(2, 60);
+  const std::vector<absl::Status> statuses = queue.Release();
+  EXPECT_EQ(queue.groups(), 2);
+  for (const size_t i : {1U, 2U, 3U, 4U, 5U, 7U}) EXPECT_OK(statuses[i]);
+  EXPECT_EQ(statuses[6].code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(deleted.deleted, 1U);
+  // A replacement and an update have taken a row each.
+  EXPECT_EQ(made, (std::vector<MadeKeys>{{2, 2}, {6, 2}, {8, 2}}));
+  ASSERT_OK_AND_ASSIGN(const QueryResult all, db->Query("c", {}, 100, {}, kNoCancel));
+  std::vector<std::pair<int64_t, int64_t>> found;
+  for (const RecordOutput& output : all.records) {
+    found.emplace_back(std::get<int64_t>(output.key),
+                       std::get<int64_t>(output.fields.at("n").data));
+  }
+  const std::vector<std::pair<int64_t, int64_t>> wanted = {{1, 0},  {3, 30}, {6, 40},
+                                                           {7, 41}, {8, 60}, {9, 61}};
+  EXPECT_EQ(found, wanted);
 }
 
 TEST(RecordCommit, AWriteThatWaitsBehindATruncationGoesToTheNewRows) {

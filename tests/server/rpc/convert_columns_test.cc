@@ -48,7 +48,8 @@ TEST(ColumnForm, HasATimeForEachRowOrForNone) {
   ASSERT_OK_AND_ASSIGN(inputs,
                        FromWire(Parse<pb::RecordColumns>("keys { int64_keys { values: 1 } }")));
   EXPECT_EQ(inputs.records[0].expires_at_unix_us, std::nullopt);
-  ExpectRefused("expires_at_unix_us: [1, 2, 3]", "columns.expires_at_unix_us: 3 values for 4 keys");
+  ExpectRefused("expires_at_unix_us: [1, 2, 3]",
+                "columns.expires_at_unix_us: 3 values for 4 records");
 }
 
 TEST(ColumnForm, SpreadsEveryKindOfColumnOverTheRows) {
@@ -114,14 +115,34 @@ TEST(ColumnForm, SkipsRowsThatAreNotPresent) {
 
 TEST(ColumnForm, RefusesRaggedColumns) {
   ExpectRefused("fields { name: 'price' doubles { values: [1, 2, 3] } }",
-                "columns.fields[\"price\"]: 3 values for 4 keys");
+                "columns.fields[\"price\"]: 3 values for 4 records");
   ExpectRefused("fields { name: 'price' bools { values: [true, true, true, true, true] } }",
-                "columns.fields[\"price\"]: 5 values for 4 keys");
+                "columns.fields[\"price\"]: 5 values for 4 records");
   ExpectRefused("fields { name: 'price' any {} }",
-                "columns.fields[\"price\"]: 0 values for 4 keys");
+                "columns.fields[\"price\"]: 0 values for 4 records");
   ExpectRefused("vectors { name: 'v' f32: '0123456789' }",
                 "columns.vectors[\"v\"]: f32: 10 bytes are not the same whole number of floats for "
-                "each of 4 keys");
+                "each of 4 records");
+}
+
+TEST(ColumnForm, WithoutKeysSaysHowManyRecordsThereAre) {
+  ASSERT_OK_AND_ASSIGN(RecordInputs inputs, FromWire(Parse<pb::RecordColumns>(R"(
+      count: 2 fields { name: 'i' int64s { values: [1, -2] } })")));
+  ASSERT_THAT(inputs.records, SizeIs(2));
+  EXPECT_EQ(inputs.records[1].key, std::nullopt);
+  EXPECT_EQ(inputs.records[1].fields[0].value, Value{int64_t{-2}});
+  ASSERT_OK_AND_ASSIGN(
+      inputs, FromWire(Parse<pb::RecordColumns>("count: 1 keys { int64_keys { values: 5 } }")));
+  EXPECT_EQ(inputs.records[0].key, Key(int64_t{5}));
+  ExpectRefused("count: 3", "columns.count: 3, and columns.keys has 4");
+  for (const auto& [columns, message] :
+       {std::pair("count: 2 keys {}", "columns.count: 2, and columns.keys has 0"),
+        std::pair("count: 0", "records: empty batch"),
+        std::pair("count: 2 fields { name: 'i' int64s { values: 1 } }",
+                  "columns.fields[\"i\"]: 1 values for 2 records")}) {
+    EXPECT_THAT(FromWire(Parse<pb::RecordColumns>(columns)),
+                StatusIs(absl::StatusCode::kInvalidArgument, message));
+  }
 }
 
 TEST(ColumnForm, RefusesPresenceThatDoesNotFit) {

@@ -43,6 +43,19 @@ TEST(RowForm, TakesKeysFieldsAndVectors) {
   EXPECT_THAT(inputs.records[1].vectors, IsEmpty());
 }
 
+TEST(RowForm, LeavesARecordWithoutItsKeyToTheEngine) {
+  const auto rows = Parse<pb::RecordList>("records {} records { key { int64_key: 0 } }");
+  ASSERT_OK_AND_ASSIGN(const RecordInputs inputs, FromWire(rows));
+  EXPECT_EQ(inputs.records[0].key, std::nullopt);
+  EXPECT_EQ(inputs.records[1].key, Key(int64_t{0}));
+}
+
+TEST(RowForm, TellsKeysThatWereMade) {
+  pb::KeyList keys;
+  ToWire(engine::MadeKeys{.first = 7, .count = 3}, keys);
+  EXPECT_THAT(keys.int64_keys().values(), ElementsAre(7, 8, 9));
+}
+
 TEST(RowForm, NamesTheRecordAndTheFieldThatIsWrong) {
   const auto expect_refused = [](const std::string& record, absl::StatusCode code,
                                  const std::string& message) {
@@ -51,7 +64,6 @@ TEST(RowForm, NamesTheRecordAndTheFieldThatIsWrong) {
     EXPECT_THAT(FromWire(rows), StatusIs(code, message));
   };
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  expect_refused("", kInvalid, "records[1].key: missing; set int64_key or string_key");
   expect_refused("key {}", kInvalid, "records[1].key: missing; set int64_key or string_key");
   expect_refused("key { int64_key: 2 } fields { key: 'price' value {} }", kInvalid,
                  "records[1].fields[\"price\"]: a value has no case set; null is null_value");

@@ -47,7 +47,7 @@ TEST(SchemaConversion, GoesBothWays) {
                 element_type: ELEMENT_TYPE_F32
                 index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
                         quantization: QUANTIZATION_AUTO } }
-      dynamic: false ttl_seconds: 3600)");
+      dynamic: false auto_id: true ttl_seconds: 3600)");
   ASSERT_OK_AND_ASSIGN(engine::Schema schema, FromWire(wire));
   pb::CollectionSchema back;
   ToWire(std::move(schema), back);
@@ -129,7 +129,6 @@ TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
                 "schema.vectors[0].element_type: i8 is not served yet; f32");
   ExpectRefused(kCode, "vectors { " + vector + "model: 'm' }",
                 "schema.vectors[0].model: not served yet; leave it empty");
-  ExpectRefused(kCode, "auto_id: true", "schema.auto_id: not served yet; send keys");
   ExpectRefused(kCode, "properties { key: 'k' value: 'v' }", "schema.properties: not served yet");
 }
 
