@@ -50,7 +50,10 @@ absl::StatusOr<bool> RecordCommit::FindReply(const ResolveContext& context) {
 absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
   if (options_.load.empty()) return false;
   const std::string id = LoadEntryId(collection_->id, options_.load);
-  if (const storage::RequestEntry* known = Remembered(context, core_.loads, id)) {
+  const storage::RequestEntry* known = Remembered(context, core_.loads, id);
+  const bool truncated =
+      known != nullptr && known->digest != LoadEntryDigest(collection_->row_store);
+  if (known != nullptr && !truncated) {
     AZ_ASSIGN_OR_RETURN(load_, DecodeLoadState(known->reply));
   }
   if (options_.load_batch <= load_.last_batch) {
@@ -59,8 +62,9 @@ absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
     return true;
   }
   if (options_.load_batch == load_.last_batch + 1) return false;
-  return FailedPrecondition("batch %d of load %s: batch %d comes next; outcome: not_applied",
-                            options_.load_batch, Quoted(options_.load), load_.last_batch + 1);
+  return FailedPrecondition("batch %d of load %s: batch %d comes next%s; outcome: not_applied",
+                            options_.load_batch, Quoted(options_.load), load_.last_batch + 1,
+                            truncated ? ", as the collection was truncated" : "");
 }
 
 void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std::string id,
@@ -95,8 +99,8 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
                             .inserted = load_.inserted + result_.inserted,
                             .replaced = load_.replaced + result_.replaced,
                             .as_of = context.seq};
-    Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load), /*digest=*/"",
-             EncodeLoadState(state));
+    Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load),
+             LoadEntryDigest(collection_->row_store), EncodeLoadState(state));
     changes = true;
   }
   return changes;

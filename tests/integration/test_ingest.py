@@ -135,6 +135,15 @@ def test_a_load_that_was_broken_off_goes_on_where_it_was(
         assert items.ingest(batches(40), mode="insert", load="night").inserted == 40 * ROWS
 
 
+def test_a_named_load_begins_anew_after_a_truncation(items: Collection) -> None:
+    items.ingest(batches(10), mode="insert", load="night")
+    items.truncate()
+    done = items.ingest(batches(12), mode="insert", load="night")
+    assert (done.batches, done.inserted) == (12, 12 * ROWS)
+    assert items.count() == 12 * ROWS
+    assert items.ingest(batches(12), mode="insert", load="night").inserted == 12 * ROWS
+
+
 def test_two_streams_of_one_load_apply_each_batch_once(
     server: ServerProcess, items: Collection
 ) -> None:
