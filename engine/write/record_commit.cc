@@ -58,6 +58,8 @@ absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
   }
   if (options_.load_batch <= load_.last_batch) {
     result_.repeated = true;
+    result_.inserted = load_.inserted;
+    result_.replaced = load_.replaced;
     result_.as_of = load_.as_of;
     return true;
   }

@@ -100,6 +100,8 @@ TEST_F(IngestTest, ABatchThatComesAgainIsNotAppliedTwice) {
   ASSERT_OK(results[0]);
   EXPECT_TRUE(results[0]->repeated);
   EXPECT_TRUE(results[1]->repeated);
+  EXPECT_EQ(results[0]->inserted, 100U);  // By the load so far.
+  EXPECT_EQ(results[0]->replaced, 0U);
   ASSERT_OK(results[2]);
   EXPECT_FALSE(results[2]->repeated);
   EXPECT_EQ(Rows(), 150U);
