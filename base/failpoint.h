@@ -42,6 +42,8 @@
   X(kTruncateAfterCatalog, "truncate.after_catalog")       \
   X(kDeleteAfterChoose, "delete.after_choose")             \
   X(kSweepAfterChoose, "sweep.after_choose")               \
+  X(kVerifyAfterPin, "verify.after_pin")                   \
+  X(kVerifyBeforeVectors, "verify.before_vectors")         \
   X(kReadAfterPin, "read.after_pin")                       \
   X(kReadBeforeFetch, "read.before_fetch")                 \
   X(kUpgradeBeforeFormat, "upgrade.before_format")         \

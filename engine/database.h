@@ -313,11 +313,11 @@ class Database final {
   absl::StatusOr<WriteResult> Upsert(std::string_view collection, std::vector<RecordInput> records,
                                      const CancelToken& cancel, const WriteOptions& options = {});
   // Opens a bulk load, or goes on with one: it is remembered for kLoadMemoryMicros after its last
-  // batch.
+  // batch, unless the collection is truncated.
   absl::StatusOr<IngestState> OpenIngest(const IngestSpec& spec, const CancelToken& cancel);
   // Applies the next batches of a load, in order, together where they fit into one commit; an entry
-  // for each. A batch that was applied before is `repeated`, with the state's as_of and no counts;
-  // its `made` is told again while IngestState::made has it.
+  // for each. A batch that was applied before is `repeated`, and has as_of and counts of the load
+  // so far; its `made` is told again while IngestState::made has it.
   // After the first one that fails none is applied, and FailedPrecondition says so: the load goes
   // on with the number that failed. InvalidArgument, NotFound, AlreadyExists, ResourceExhausted as
   // Insert and Upsert.

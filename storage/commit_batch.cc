@@ -58,6 +58,10 @@ void CommitBatch::PutVectorsInto(std::unique_ptr<RowTables> tables) {
   rep_->tables = std::move(tables);
 }
 
+absl::Status CommitBatch::FinishTables() {
+  return rep_->tables == nullptr ? absl::OkStatus() : rep_->tables->Finish();
+}
+
 void CommitBatch::PutRow(RowStoreId store, RowId row, const StoredRow& value) {
   PutEncodedRow(store, row, EncodeRow(value));
 }

@@ -1,6 +1,8 @@
 #include "storage/rocks_files.h"
 
 #include "base/failpoint.h"
+#include "base/mutex.h"
+#include "storage/file.h"
 
 #include "rocksdb/file_system.h"
 
@@ -85,20 +87,99 @@ class LogFile final : public rocksdb::FSWritableFileOwnerWrapper {
   }
 };
 
-// The database's directory: its sync stands behind the names of logs.
+// Whether the manifest on disk may be another one than RocksDB takes it for. Thread safety: all.
+class ManifestDoubt final {
+ public:
+  // Of the manifest in `folder`.
+  void Raise(const std::string& folder) {
+    const MutexLock lock(mu_);
+    folder_ = folder;
+  }
+  void Settle() { Raise(""); }
+  bool stands() const {
+    const MutexLock lock(mu_);
+    return !folder_.empty();
+  }
+  // The manifest may name the file.
+  bool Keeps(const std::string& path) const {
+    const MutexLock lock(mu_);
+    return !folder_.empty() && path.ends_with(".sst") && ParentDirectory(path) == folder_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::string folder_ AZ_GUARDED_BY(mu_);  // Empty: there is no doubt.
+};
+
+class ManifestFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  ManifestFile(std::unique_ptr<rocksdb::FSWritableFile> target, std::string folder,
+               std::shared_ptr<ManifestDoubt> doubt)
+      : FSWritableFileOwnerWrapper(std::move(target)),
+        folder_(std::move(folder)),
+        doubt_(std::move(doubt)) {}
+
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
+    return Look(target()->Append(data, options, debug));
+  }
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           const rocksdb::DataVerificationInfo& info,
+                           rocksdb::IODebugContext* debug) override {
+    return Look(target()->Append(data, options, info, debug));
+  }
+  rocksdb::IOStatus Flush(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    return Look(target()->Flush(options, debug));
+  }
+  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                         rocksdb::IODebugContext* debug) override {
+    return Look(target()->Sync(options, debug));
+  }
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    return Look(target()->Fsync(options, debug));
+  }
+  rocksdb::IOStatus Close(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    return Look(target()->Close(options, debug));
+  }
+
+ private:
+  rocksdb::IOStatus Look(rocksdb::IOStatus status) const {
+    if (!status.ok()) doubt_->Raise(folder_);
+    return status;
+  }
+
+  const std::string folder_;
+  const std::shared_ptr<ManifestDoubt> doubt_;
+};
+
+// The database's directory: its sync stands behind the names of logs, and behind CURRENT.
 class Directory final : public rocksdb::FSDirectoryWrapper {
  public:
-  using FSDirectoryWrapper::FSDirectoryWrapper;
+  Directory(std::unique_ptr<rocksdb::FSDirectory> target, std::string path,
+            std::shared_ptr<ManifestDoubt> doubt)
+      : FSDirectoryWrapper(std::move(target)), path_(std::move(path)), doubt_(std::move(doubt)) {}
 
   rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
                           rocksdb::IODebugContext* debug) override {
-    return ForGood(FSDirectoryWrapper::Fsync(options, debug));
+    return Look(FSDirectoryWrapper::Fsync(options, debug));
   }
   rocksdb::IOStatus FsyncWithDirOptions(const rocksdb::IOOptions& options,
                                         rocksdb::IODebugContext* debug,
                                         const rocksdb::DirFsyncOptions& sync_options) override {
-    return ForGood(FSDirectoryWrapper::FsyncWithDirOptions(options, debug, sync_options));
+    return Look(FSDirectoryWrapper::FsyncWithDirOptions(options, debug, sync_options));
   }
+
+ private:
+  rocksdb::IOStatus Look(const rocksdb::IOStatus& status) const {
+    if (!status.ok()) doubt_->Raise(path_);
+    return ForGood(status);
+  }
+
+  const std::string path_;
+  const std::shared_ptr<ManifestDoubt> doubt_;
 };
 
 // A table whose bytes the disk cannot read is a damaged table: the blocks that can be read are
@@ -153,7 +234,16 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
     if (!status.ok()) return status;
     if (path.ends_with("/LOG")) *result = std::make_unique<TextLogFile>(std::move(*result));
     if (path.ends_with(".log")) *result = std::make_unique<LogFile>(std::move(*result));
+    if (path.find("/MANIFEST-") != std::string::npos) {
+      *result = std::make_unique<ManifestFile>(std::move(*result), ParentDirectory(path), doubt_);
+    }
     return status;
+  }
+
+  rocksdb::IOStatus DeleteFile(const std::string& path, const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override {
+    if (doubt_->Keeps(path)) return rocksdb::IOStatus::OK();
+    return target()->DeleteFile(path, options, debug);
   }
 
   // RocksDB's text log by way of the above: the wrapper's own has the target open the file.
@@ -168,7 +258,7 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
                                  std::unique_ptr<rocksdb::FSDirectory>* result,
                                  rocksdb::IODebugContext* debug) override {
     const rocksdb::IOStatus status = target()->NewDirectory(path, options, result, debug);
-    if (status.ok()) *result = std::make_unique<Directory>(std::move(*result));
+    if (status.ok()) *result = std::make_unique<Directory>(std::move(*result), path, doubt_);
     return status;
   }
 
@@ -176,20 +266,29 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
                                const rocksdb::IOOptions& options,
                                rocksdb::IODebugContext* debug) override {
     constexpr std::string_view kCurrent = "/CURRENT";
-    if (to.ends_with(kCurrent)) {
-      const std::string parent = to.substr(0, to.size() - kCurrent.size());
-      std::unique_ptr<rocksdb::FSDirectory> directory;
-      rocksdb::IOStatus status = target()->NewDirectory(parent, options, &directory, debug);
-      if (status.ok()) {
-        status = directory->FsyncWithDirOptions(options, debug, rocksdb::DirFsyncOptions());
-      }
-      if (!status.ok()) return status;
+    if (!to.ends_with(kCurrent)) return target()->RenameFile(from, to, options, debug);
+    const std::string parent = to.substr(0, to.size() - kCurrent.size());
+    std::unique_ptr<rocksdb::FSDirectory> directory;
+    rocksdb::IOStatus status = target()->NewDirectory(parent, options, &directory, debug);
+    const auto sync = [&] {
+      return directory->FsyncWithDirOptions(options, debug, rocksdb::DirFsyncOptions());
+    };
+    if (status.ok()) status = sync();
+    if (!status.ok()) return status;
+    status = target()->RenameFile(from, to, options, debug);
+    if (!status.ok()) {
+      doubt_->Raise(parent);
+    } else if (doubt_->stands()) {
+      // Tables are removed again as soon as a power failure cannot bring the old manifest back.
+      status = sync();
+      if (status.ok()) doubt_->Settle();
     }
-    return target()->RenameFile(from, to, options, debug);
+    return status;
   }
 
  private:
   const bool logs_;
+  const std::shared_ptr<ManifestDoubt> doubt_ = std::make_shared<ManifestDoubt>();
 };
 
 // RocksDB asks an Env for its files and its clock, and the rest of it for threads.

@@ -2,7 +2,11 @@
 
 #include "base/status.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
 #include <string>
+#include <system_error>
 
 namespace azimuth::storage {
 namespace {
@@ -12,6 +16,16 @@ using SubCode = rocksdb::Status::SubCode;
 
 bool IsDiskFull(const rocksdb::Status& status) {
   return status.subcode() == SubCode::kNoSpace || status.subcode() == SubCode::kSpaceLimit;
+}
+
+// As storage::Files takes them. RocksDB keeps of an errno its text alone.
+bool IsExhausted(const rocksdb::Status& status) {
+  constexpr int kCodes[] = {ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM, EAGAIN};
+  if (IsDiskFull(status)) return true;
+  const std::string text = status.ToString();
+  return std::any_of(std::begin(kCodes), std::end(kCodes), [&](int code) {
+    return text.find(std::generic_category().message(code)) != std::string::npos;
+  });
 }
 
 absl::StatusCode CodeOf(const rocksdb::Status& status) {
@@ -64,6 +78,13 @@ absl::Status FromRocksWrite(std::string_view doing, const rocksdb::Status& statu
   if (status.ok()) return absl::OkStatus();
   return WithCode(
       IsDiskFull(status) ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
+      doing, status);
+}
+
+absl::Status FromRocksNewFile(std::string_view doing, const rocksdb::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  return WithCode(
+      IsExhausted(status) ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kUnavailable,
       doing, status);
 }
 

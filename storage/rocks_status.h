@@ -16,4 +16,8 @@ absl::Status FromRocks(std::string_view doing, const rocksdb::Status& status);
 // does not say that nothing was written.
 absl::Status FromRocksWrite(std::string_view doing, const rocksdb::Status& status);
 
+// The same for a file that nothing leads to yet: ResourceExhausted also for what else there may be
+// more of later, such as descriptors.
+absl::Status FromRocksNewFile(std::string_view doing, const rocksdb::Status& status);
+
 }  // namespace azimuth::storage

@@ -75,7 +75,7 @@ absl::Status RowTables::Rep::Finish() {
     if (run.writer != nullptr && error.ok()) error = run.writer->Finish();
     run.writer.reset();
   }
-  return FromRocksWrite("write a row table", error);
+  return FromRocksNewFile("write a row table", error);
 }
 
 std::vector<RowTables::Range> RowTables::Rep::Ranges() const {
@@ -115,6 +115,10 @@ void RowTables::PutVector(RowStoreId store, FieldId field, RowId row,
   rep_->NoteRow(store, row);
   rep_->Put(Family::kVectors, kFieldKeyBytes, VectorKey(store, field, row),
             {reinterpret_cast<const char*>(vector.data()), vector.size_bytes()});
+}
+
+absl::Status RowTables::Finish() {
+  return rep_->Finish();
 }
 
 bool RowTables::HasRoomFor(RowStoreId store, FieldId field) const {

@@ -12,13 +12,14 @@
 //
 // Ownership: made by Store::NewRowTables, and dies before the Store; its destructor removes the
 // files that were not taken in.
-// Thread safety: one owner. The Put functions report errors late: Store::Commit and Store::TakeIn
-// return the first one.
+// Thread safety: one owner. The Put functions report errors late: Finish returns the first one.
 #pragma once
 
 #include "base/ids.h"
 #include "base/value.h"
 #include "storage/row.h"
+
+#include "absl/status/status.h"
 
 #include <cstdint>
 #include <memory>
@@ -40,6 +41,12 @@ class RowTables final {
   void PutVector(RowStoreId store, FieldId field, RowId row, std::span<const float> vector);
   void PutKey(RowStoreId store, const Key& key, const KeyEntry& entry);
   void PutRetired(RowStoreId store, RowId row, Seq retired_seq);
+
+  // Ends the files, synced; nothing may be added after it. Store::Commit and Store::TakeIn do it,
+  // too, but an error tells their callers less: of one here nothing has come into the database,
+  // which can be written as before. ResourceExhausted (of the disk, of descriptors), else
+  // Unavailable.
+  absl::Status Finish();
 
   // Whether vectors of the field go into files that there are, or of which there are few yet: each
   // pair of row store and field has files of its own.

@@ -47,7 +47,7 @@ struct RowTables::Rep {
   // `common`: how many bytes of the key the keys of a run share.
   void Put(Family family, size_t common, std::string_view key, std::string_view value);
   void NoteRow(RowStoreId store, RowId row);
-  // Ends the files, synced; none may be written after it. Errors as those of writing.
+  // As RowTables::Finish.
   absl::Status Finish();
   std::vector<Range> Ranges() const;
   // For DB::IngestExternalFiles.

@@ -46,6 +46,8 @@ class CommitBatch final {
   // Vectors go to `tables` from now on, as far as there is room for their fields, and the commit
   // takes those in first. For megabytes of vectors of rows that are new, in order of row id.
   void PutVectorsInto(std::unique_ptr<RowTables> tables);
+  // RowTables::Finish of those, if there are any; after an error the batch is of no use.
+  absl::Status FinishTables();
 
   void PutRow(RowStoreId store, RowId row, const StoredRow& value);
   // The same, of what EncodeRow made.

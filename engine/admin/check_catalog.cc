@@ -35,6 +35,8 @@ class CatalogCheck final {
   void AddCollection(const storage::CollectionEntry& entry);
   absl::Status ReadSegments();
   absl::Status CheckRowStores();
+  // Those of row tables that were not given out when the snapshot was taken.
+  absl::StatusOr<std::set<RowStoreId>> YoungerStores() const;
   absl::Status CheckNextIds();
 
   CheckContext& context_;
@@ -114,6 +116,21 @@ absl::Status CatalogCheck::ReadSegments() {
   return absl::OkStatus();
 }
 
+// Row tables show in older snapshots.
+absl::StatusOr<std::set<RowStoreId>> CatalogCheck::YoungerStores() const {
+  std::set<RowStoreId> younger;
+  const auto ids = context_.store.GetNextIds(context_.snapshot);
+  const auto ends = context_.store.ListTablesEnds();
+  for (const absl::Status& status : {ids.status(), ends.status()}) {
+    if (IsUnreadable(status)) return younger;
+    AZ_RETURN_IF_ERROR(status);
+  }
+  for (const auto& entry : *ends) {
+    if (entry.first >= ids->row_store) younger.insert(entry.first);
+  }
+  return younger;
+}
+
 absl::Status CatalogCheck::CheckRowStores() {
   const auto stores = context_.store.ListRowStores(context_.snapshot);
   if (IsUnreadable(stores.status())) {
@@ -123,7 +140,9 @@ absl::Status CatalogCheck::CheckRowStores() {
     return absl::OkStatus();
   }
   AZ_RETURN_IF_ERROR(stores.status());
+  AZ_ASSIGN_OR_RETURN(const std::set<RowStoreId> younger, YoungerStores());
   for (const RowStoreId store : *stores) {
+    if (younger.contains(store)) continue;
     next_.row_store = std::max(next_.row_store, Next(store));
     if (!complete_ || row_stores_.contains(store)) continue;
     if (context_.restoring.contains(store)) {

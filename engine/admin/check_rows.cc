@@ -1,5 +1,6 @@
 #include "engine/admin/check_rows.h"
 
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "engine/schema.h"
 #include "engine/write/made_keys.h"
@@ -65,7 +66,7 @@ class RowsCheck final {
     AZ_RETURN_IF_ERROR(ReadRetired());
     AZ_RETURN_IF_ERROR(ReadRows());
     AZ_RETURN_IF_ERROR(ReadKeys());
-    AZ_RETURN_IF_ERROR(BoundVectors());
+    AZ_FAILPOINT(kVerifyBeforeVectors);
     for (const VectorFieldDef& field : collection_.schema.vectors) {
       AZ_RETURN_IF_ERROR(ReadVectors(field));
     }
@@ -86,7 +87,8 @@ class RowsCheck final {
     return ++steps_ % kBatch == 0 ? context_.cancel.Check() : absl::OkStatus();
   }
 
-  absl::Status BoundVectors();
+  // Whether the row, of which there is a vector and no more, may be one of row tables.
+  absl::StatusOr<bool> IsOfTables(RowId row);
   absl::Status ReadRetired();
   absl::Status ReadRows();
   absl::Status ReadKeys();
@@ -100,12 +102,13 @@ class RowsCheck final {
   CheckContext& context_;
   const CheckedCollection& collection_;
   StoreRows found_;
-  RowRange rows_ = kAllRows;  // Those that may have vectors.
   uint64_t steps_ = 0;
   Seq last_insert_{};
   uint64_t live_ = 0;
   bool keys_differ_ = false;   // A live row without its key.
   bool keys_readable_ = true;  // So far.
+  bool notes_readable_ = true;
+  bool noted_ = false;  // There are row tables, or were.
   std::vector<std::pair<RowId, StoredRow>> batch_;
 };
 
@@ -117,21 +120,21 @@ Seq RowsCheck::RetiredAt(RowId row) const {
 }
 
 // In a row store with row tables there may be vectors of rows that are not committed, or never
-// were: the next start removes them. Of the notes the newest counts, as tables show in older
-// snapshots.
-absl::Status RowsCheck::BoundVectors() {
+// were: the next start removes them. Tables show in older snapshots, so the newest notes count, as
+// they are once such a vector was seen: each was written before its tables came.
+absl::StatusOr<bool> RowsCheck::IsOfTables(RowId row) {
+  if (row < found_.counters.next_row) return false;
+  if (!found_.rows.empty() && row <= found_.rows.back()) return false;
+  if (noted_) return true;
   const auto ends = context_.store.ListTablesEnds();
   if (IsUnreadable(ends.status())) {
-    Unreadable("notes of row tables", ends.status());
-    return absl::OkStatus();
+    if (std::exchange(notes_readable_, false)) Unreadable("notes of row tables", ends.status());
+    return false;
   }
   AZ_RETURN_IF_ERROR(ends.status());
-  for (const auto& entry : *ends) {
-    if (entry.first != collection_.row_store || !found_.rows_complete) continue;
-    rows_.end = found_.counters.next_row;
-    if (!found_.rows.empty()) rows_.end = std::max(rows_.end, Next(found_.rows.back()));
-  }
-  return absl::OkStatus();
+  noted_ = std::any_of(ends->begin(), ends->end(),
+                       [&](const auto& entry) { return entry.first == collection_.row_store; });
+  return noted_;
 }
 
 absl::Status RowsCheck::ReadRetired() {
@@ -323,11 +326,15 @@ absl::Status RowsCheck::ReadVectors(const VectorFieldDef& field) {
   size_t next = 0;  // Among the rows; both ascend.
   uint64_t vectors = 0;
   const absl::Status status = context_.store.ScanVectors(
-      collection_.row_store, field.id, rows_,
-      [&](RowId row, std::span<const float> vector) {
-        ++vectors;
+      collection_.row_store, field.id, kAllRows,
+      [&](RowId row, std::span<const float> vector) -> absl::Status {
         while (next < found_.rows.size() && found_.rows[next] < row) ++next;
         const bool has_row = next < found_.rows.size() && found_.rows[next] == row;
+        if (!has_row && found_.rows_complete) {
+          AZ_ASSIGN_OR_RETURN(const bool of_tables, IsOfTables(row));
+          if (of_tables) return Step();
+        }
+        ++vectors;
         if (!has_row && found_.rows_complete) {
           Source("vector.row_missing", row,
                  absl::StrFormat("field %s has a vector of it, and it is not there",

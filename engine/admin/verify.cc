@@ -1,5 +1,6 @@
 #include "engine/admin/verify.h"
 
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "engine/admin/check_catalog.h"
 #include "engine/admin/check_rows.h"
@@ -89,6 +90,7 @@ absl::Status OpenCheck::CheckStore(bool all) {
   const ViewRegistry::Pin pin = core_.views.PinNow();
   CheckContext context = ContextOf(pin);
   report_.applied = pin.seq();
+  AZ_FAILPOINT(kVerifyAfterPin);
   return all ? CheckCatalog(context).status() : absl::OkStatus();
 }
 

@@ -135,6 +135,7 @@ absl::Status Restore::FillRows() {
     AZ_FAILPOINT(kRestoreMidRows);
     AZ_RETURN_IF_ERROR(core_.durability->CheckWritable());
     AZ_RETURN_IF_ERROR(core_.disk->AdmitWrite());
+    AZ_RETURN_IF_ERROR(tables->Finish());
     const absl::Status status = core_.store->TakeIn(*tables);
     if (!status.ok()) core_.durability->Fail(status);
     tables = core_.store->NewRowTables();

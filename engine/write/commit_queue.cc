@@ -183,6 +183,12 @@ void CommitQueue::Lead(const std::vector<Waiter*>& group) noexcept {
 
 absl::Status CommitQueue::AppendToLog(storage::CommitBatch& batch, bool sync) {
   AZ_RETURN_IF_ERROR(durability_.CheckWritable());
+  if (const absl::Status status = batch.FinishTables(); !status.ok()) {
+    // The files go with the batch.
+    return absl::Status(
+        status.code(),
+        absl::StrCat(status.message(), "; outcome: not_applied, the write can be repeated"));
+  }
   AZ_FAILPOINT(kCommitBeforeLog);
   const absl::Status status = Write(store_, batch, sync);
   if (status.ok()) {

@@ -105,8 +105,9 @@ class CommitQueue final {
   // its group are relaxed, with its sequence number (that of the newest commit if it changed
   // nothing). Errors: those of Resolve; DeadlineExceeded if the deadline passed before its turn
   // (not applied); Unavailable if the log could not be written (outcome unknown; the store is
-  // read-only from then on), ResourceExhausted if the disk is full (outcome unknown); those of
-  // Durability::CheckWritable when the store is read-only (not applied).
+  // read-only from then on), ResourceExhausted if the disk is full (outcome unknown); either of the
+  // two if row tables of the group could not be written (not applied, and nothing else comes of
+  // it); those of Durability::CheckWritable when the store is read-only (not applied).
   absl::StatusOr<Seq> Run(Commit& commit, const CancelToken& cancel);
   // The same for several that stand in line together, in this order: as many of them as a group may
   // have share one sync. An entry for each commit; one that fails does not keep those after it.

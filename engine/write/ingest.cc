@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace azimuth::engine {
@@ -22,14 +23,17 @@ absl::Status CheckLoadName(std::string_view load) {
 // Asks the leader, whose memory it is. Changes nothing.
 class ReadLoadCommit final : public Commit {
  public:
-  ReadLoadCommit(Core& core, std::string id) : core_(core), id_(std::move(id)) {}
+  ReadLoadCommit(Core& core, const Collection& collection, std::string_view load)
+      : core_(core),
+        id_(LoadEntryId(collection.id, load)),
+        digest_(LoadEntryDigest(collection.row_store)) {}
   absl::StatusOr<bool> Resolve(ResolveContext& context) override {
     const storage::RequestEntry* known = core_.loads.Find(id_, core_.NowUnixMicros());
     if (const auto pending = context.overlay.requests.find(std::string_view(id_));
         pending != context.overlay.requests.end()) {
       known = &pending->second;
     }
-    if (known == nullptr) return false;
+    if (known == nullptr || known->digest != digest_) return false;
     AZ_ASSIGN_OR_RETURN(state_, DecodeLoadState(known->reply));
     return false;
   }
@@ -40,6 +44,7 @@ class ReadLoadCommit final : public Commit {
  private:
   Core& core_;
   const std::string id_;
+  const std::string digest_;
   IngestState state_;
 };
 
@@ -79,7 +84,7 @@ absl::StatusOr<IngestState> OpenIngest(Core& core, const IngestSpec& spec,
                                        const CancelToken& cancel) {
   AZ_RETURN_IF_ERROR(CheckLoadName(spec.load));
   AZ_ASSIGN_OR_RETURN(const auto target, core.FindCollection(spec.collection));
-  ReadLoadCommit commit(core, LoadEntryId(target->id, spec.load));
+  ReadLoadCommit commit(core, *target, spec.load);
   AZ_RETURN_IF_ERROR(core.queue.Run(commit, cancel).status());
   return commit.state();
 }

@@ -53,19 +53,25 @@ absl::StatusOr<bool> RecordCommit::FindReply(const ResolveContext& context) {
 absl::StatusOr<bool> RecordCommit::FindLoad(const ResolveContext& context) {
   if (options_.load.empty()) return false;
   const std::string id = LoadEntryId(collection_->id, options_.load);
-  if (const storage::RequestEntry* known = Remembered(context, core_.loads, id)) {
+  const storage::RequestEntry* known = Remembered(context, core_.loads, id);
+  const bool truncated =
+      known != nullptr && known->digest != LoadEntryDigest(collection_->row_store);
+  if (known != nullptr && !truncated) {
     AZ_ASSIGN_OR_RETURN(load_, DecodeLoadState(known->reply));
   }
   if (options_.load_batch <= load_.last_batch) {
     result_.repeated = true;
+    result_.inserted = load_.inserted;
+    result_.replaced = load_.replaced;
     result_.as_of = load_.as_of;
     const uint64_t later = load_.last_batch - options_.load_batch;
     if (later < load_.made.size()) result_.made = load_.made[load_.made.size() - 1 - later];
     return true;
   }
   if (options_.load_batch == load_.last_batch + 1) return false;
-  return FailedPrecondition("batch %d of load %s: batch %d comes next; outcome: not_applied",
-                            options_.load_batch, Quoted(options_.load), load_.last_batch + 1);
+  return FailedPrecondition("batch %d of load %s: batch %d comes next%s; outcome: not_applied",
+                            options_.load_batch, Quoted(options_.load), load_.last_batch + 1,
+                            truncated ? ", as the collection was truncated" : "");
 }
 
 void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std::string id,
@@ -105,8 +111,8 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
       state.made.assign(load_.made.end() - static_cast<std::ptrdiff_t>(kept), load_.made.end());
       state.made.push_back(result_.made);
     }
-    Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load), /*digest=*/"",
-             EncodeLoadState(state));
+    Remember(context, core_.loads, LoadEntryId(collection_->id, options_.load),
+             LoadEntryDigest(collection_->row_store), EncodeLoadState(state));
     changes = true;
   }
   return changes;

@@ -98,6 +98,12 @@ std::string LoadEntryId(CollectionId collection, std::string_view load) {
   return id;
 }
 
+std::string LoadEntryDigest(RowStoreId row_store) {
+  std::string digest;
+  PutLittle(digest, Raw(row_store));
+  return digest;
+}
+
 bool IsLoadEntry(std::string_view id) {
   return !id.empty() && id.front() == kLoadTag;
 }

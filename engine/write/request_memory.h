@@ -56,9 +56,11 @@ class RequestMemory final {
 std::string EncodeReply(const WriteResult& result);
 absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes);  // DataLoss.
 
-// The entry of a bulk load of a collection: its id, and the state as its reply. Byte table:
-// docs/FORMATS.md, "Remembered loads".
+// The entry of a bulk load of a collection: its id, what it is about as its digest, and the state
+// as its reply. After a truncation there is another row store, and what was loaded is gone: then
+// the digest differs, and the load has not begun. Byte table: docs/FORMATS.md, "Remembered loads".
 std::string LoadEntryId(CollectionId collection, std::string_view load);
+std::string LoadEntryDigest(RowStoreId row_store);
 bool IsLoadEntry(std::string_view id);
 std::string EncodeLoadState(const IngestState& state);
 absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes);  // DataLoss.

@@ -161,6 +161,7 @@ absl::Status IngestStream::Open() {
   started.set_last_batch(state.last_batch);
   started.set_inserted(state.inserted);
   started.set_replaced(state.replaced);
+  started.set_as_of(Raw(state.as_of));
   pressure_ = database_.WritePressure(spec_.collection).value_or(0);
   FillPace(*started.mutable_pace());
   return Send(response);
@@ -278,8 +279,13 @@ absl::Status IngestStream::Answer(const std::vector<engine::IngestBatch>& batche
     pb::IngestResponse response;
     pb::IngestAck& ack = *response.mutable_ack();
     ack.set_number(batches[i].number);
-    ack.set_inserted(result.inserted);
-    ack.set_replaced(result.replaced);
+    if (result.repeated) {
+      ack.set_load_inserted(result.inserted);
+      ack.set_load_replaced(result.replaced);
+    } else {
+      ack.set_inserted(result.inserted);
+      ack.set_replaced(result.replaced);
+    }
     ack.set_as_of(Raw(result.as_of));
     ack.set_replayed(result.repeated);
     ack.set_durability(result.synced ? pb::DURABILITY_SYNCED : pb::DURABILITY_RELAXED);

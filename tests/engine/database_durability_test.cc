@@ -68,6 +68,14 @@ class Durable : public ::testing::Test {
     batch.push_back(MakeRecord(key, key, vectors_.emplace_back(kDim, static_cast<float>(key))));
     return db_->Upsert("c", std::move(batch), kNoCancel, {.relaxed = relaxed});
   }
+  // Keys from `first` on, with enough vectors for row tables.
+  absl::StatusOr<WriteResult> PutBulk(int64_t first) {
+    std::vector<RecordInput> batch;
+    for (int64_t key = first; key < first + 40; ++key) {
+      batch.push_back(MakeRecord(key, key, vectors_.emplace_back(kDim, static_cast<float>(key))));
+    }
+    return db_->Upsert("c", std::move(batch), kNoCancel);
+  }
   int64_t Count() {
     const auto count = db_->Count("c", {}, kNoCancel);
     EXPECT_OK(count.status());
@@ -253,6 +261,36 @@ TEST_F(Durable, TheWatermarkFollowsOnceASecond) {
   EXPECT_EQ(db_->GetInfo().store.watermark, put->as_of);
   Tick(900);
   EXPECT_EQ(db_->GetInfo().store.watermark, second->as_of);
+}
+
+// Nothing led to it yet.
+TEST_F(Durable, ARowTableThatCannotBeWrittenIsNotAppliedAndChangesNothingElse) {
+  const std::pair<absl::Status, absl::StatusCode> errors[] = {
+      {absl::UnavailableError("While open a file for appending: Too many open files"),
+       absl::StatusCode::kResourceExhausted},
+      {absl::ResourceExhaustedError("No space left on device"),
+       absl::StatusCode::kResourceExhausted},
+      {absl::UnavailableError("Input/output error"), absl::StatusCode::kUnavailable},
+  };
+  ASSERT_OK(PutBulk(0).status());
+  int64_t rows = 40;
+  for (const std::string what : {"create", "write", "sync"}) {
+    for (const auto& [error, code] : errors) {
+      disk_.FailOnce(what, "/intake/", error);
+      EXPECT_THAT(PutBulk(1000).status(),
+                  StatusIs(code, ::testing::AllOf(HasSubstr(std::string(error.message())),
+                                                  HasSubstr("outcome: not_applied"))))
+          << what;
+      ASSERT_OK(db_->CheckWritable());
+      EXPECT_EQ(Count(), rows);
+      ASSERT_OK(PutBulk(rows).status());
+      rows += 40;
+      EXPECT_EQ(Count(), rows);
+    }
+  }
+  LosePower(3);
+  EXPECT_EQ(Count(), rows);
+  EXPECT_TRUE(db_->Verify("", /*deep=*/true, kNoCancel)->sound());
 }
 
 TEST_F(Durable, WithoutItsWatermarkADirectoryIsStillOpened) {

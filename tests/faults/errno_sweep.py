@@ -195,7 +195,10 @@ class Run:
 
     def _wait_for_end(self, errors: list[tuple[str, AzimuthError]]) -> None:
         """A server that says that it is not there is about to end."""
-        if not any(isinstance(error, (Unavailable, Cancelled)) for _, error in errors):
+        if not any(
+            isinstance(error, (Unavailable, Cancelled)) and "not_applied" not in error.message
+            for _, error in errors
+        ):
             return
         deadline = time.monotonic() + END_S
         while self._alive() and time.monotonic() < deadline:

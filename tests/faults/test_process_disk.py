@@ -437,6 +437,30 @@ def test_a_failed_sync_of_the_name_of_a_new_log_ends_the_writes(make: Make) -> N
     server.assert_sound()
 
 
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("call", ["fdatasync", "write"])
+def test_a_manifest_that_fails_while_row_tables_are_taken_in_keeps_them(
+    make: Make, call: str
+) -> None:
+    server = make(*SMALL, "--bulk-commit-kb", "1")
+    shim = shimmed(server)
+    items = fill(server, dimension=64)
+    with Client(server.address, retries=0) as db:
+        # The second edit of the manifest has the names of the tables.
+        shim.set(f"{call}(rocks/MANIFEST*)@2=EIO")
+        with pytest.raises((Unavailable, FailedPrecondition), match=r"unknown|read-only"):
+            items.insert(db, range(1000, 1100))
+        assert shim.hits() == 1
+        shim.clear()
+    assert server.wait() == 1
+    with server.start().client() as db:
+        items.settle(db)
+        items.check(db)
+        items.upsert(db, range(1000, 1100))
+        items.check(db)
+    server.assert_sound()
+
+
 @pytest.mark.fault(32)
 def test_a_start_on_a_read_only_disk_is_refused_clearly(disk: Disk, make: Make) -> None:
     server = make(*SMALL)

@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from azimuth_db import AzimuthError, Client
+from azimuth_db import AzimuthError, Client, ResourceExhausted
 from conftest import Make
-from fault_items import UNKNOWN_OUTCOME, Items
-from fault_server import FaultServer, wait_for
+from fault_items import GROUPS, UNKNOWN_OUTCOME, Items, vectors_of
+from fault_server import FaultServer, shimmed, wait_for
 from server_process import TINY_SEGMENTS
 
 MIB = 1 << 20
@@ -120,6 +120,31 @@ def test_after_too_many_open_files_it_answers_again_or_ends_so_that_a_restart_do
         items.check(db)
         items.insert(db, range(1000, 1100))
         items.check(db)
+    server.assert_sound()
+
+
+@pytest.mark.fault(36)
+def test_a_row_table_without_a_descriptor_refuses_that_commit_alone(make: Make) -> None:
+    server = make(*TINY_SEGMENTS, "--bulk-commit-kb", "1")
+    shim = shimmed(server)
+    items = fill(server, 100)
+    with Client(server.address, retries=0) as db:
+        shim.set("create(rocks/intake/*)@1-3=EMFILE")
+        for _ in range(3):
+            with pytest.raises(ResourceExhausted, match=r"open files.*not_applied"):
+                items.insert(db, range(1000, 1100))
+        items.insert(db, range(1000, 1100))
+        items.check(db)
+        # A load tries again by itself.
+        shim.set("create(rocks/intake/*)@1=EMFILE")
+        vectors = vectors_of(range(2000, 2100), [1] * 100, items.dimension)
+        fields = {"group": [key % GROUPS for key in range(2000, 2100)], "generation": [1] * 100}
+        load = [{"keys": range(2000, 2100), "vectors": vectors, "fields": fields}]
+        assert db.collection("items").ingest(load, mode="insert").inserted == 100
+        assert shim.hits() == 4
+        items.states.update(dict.fromkeys(range(2000, 2100), 1))
+        items.check(db)
+    assert server.stop() == 0
     server.assert_sound()
 
 

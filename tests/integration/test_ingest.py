@@ -135,6 +135,15 @@ def test_a_load_that_was_broken_off_goes_on_where_it_was(
         assert items.ingest(batches(40), mode="insert", load="night").inserted == 40 * ROWS
 
 
+def test_a_named_load_begins_anew_after_a_truncation(items: Collection) -> None:
+    items.ingest(batches(10), mode="insert", load="night")
+    items.truncate()
+    done = items.ingest(batches(12), mode="insert", load="night")
+    assert (done.batches, done.inserted, done.as_of > 0) == (12, 12 * ROWS, True)
+    assert items.count() == 12 * ROWS
+    assert items.ingest(batches(12), mode="insert", load="night") == done
+
+
 def test_two_streams_of_one_load_apply_each_batch_once(
     server: ServerProcess, items: Collection
 ) -> None:
@@ -260,7 +269,10 @@ def test_the_wire_tells_pace_and_acknowledges_each_batch(server: ServerProcess) 
     resumed = stream(server, [start(load="x"), raw(2), raw(3)])
     assert resumed[0].started.last_batch == 2
     assert resumed[0].started.inserted == 2
-    assert [a.ack.replayed for a in resumed if a.HasField("ack")] == [True, False]
+    assert resumed[0].started.as_of == acks[-1].as_of
+    again, new = (answer.ack for answer in resumed if answer.HasField("ack"))
+    assert (again.replayed, again.inserted, again.load_inserted) == (True, 0, 2)
+    assert (new.replayed, new.inserted, new.load_inserted) == (False, 1, 0)
 
 
 @pytest.mark.usefixtures("items")

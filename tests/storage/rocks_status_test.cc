@@ -37,5 +37,18 @@ TEST(RocksStatus, CallsAFailedWriteUnknownUnlessTheDiskIsFull) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+TEST(RocksStatus, SaysOfANewFileWhetherItIsWorthAnotherTry) {
+  EXPECT_OK(FromRocksNewFile("write", Status::OK()));
+  for (const char* text : {"Too many open files", "Too many open files in system",
+                           "Disk quota exceeded", "Cannot allocate memory"}) {
+    EXPECT_THAT(FromRocksNewFile("write", Status::IOError("While open a file", text)),
+                StatusIs(absl::StatusCode::kResourceExhausted));
+  }
+  EXPECT_THAT(FromRocksNewFile("write", Status::NoSpace()),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(FromRocksNewFile("write", Status::IOError("Input/output error")),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
 }  // namespace
 }  // namespace azimuth::storage

@@ -3,9 +3,12 @@
 #include "base/failpoint.h"
 #include "storage/rocks_options.h"
 #include "storage/store.h"
+#include "storage/store_access.h"
 #include "tests/support/matchers.h"
+#include "tests/support/sim_files.h"
 #include "tests/support/temp_dir.h"
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "rocksdb/db.h"
@@ -22,6 +25,7 @@
 namespace azimuth::storage {
 namespace {
 
+using ::azimuth::testing::SimFiles;
 using ::azimuth::testing::StatusIs;
 using ::azimuth::testing::TempDir;
 using ::testing::ElementsAre;
@@ -55,8 +59,8 @@ std::vector<std::pair<uint64_t, float>> Vectors(const Store& store, RowStoreId i
   return found;
 }
 
-size_t CountTables(const TempDir& dir) {
-  const auto names = ListDirectory(dir.File("rocks"));
+size_t CountTables(const std::string& path, Files& files = Files::Posix()) {
+  const auto names = files.List(path);
   EXPECT_OK(names);
   return static_cast<size_t>(std::count_if(
       names->begin(), names->end(), [](const auto& name) { return name.ends_with(".sst"); }));
@@ -236,6 +240,84 @@ TEST(RowTables, OfACommitThatFailedAreDeletedBeforeTheNextOne) {
   }
 }
 
+// Of a store on a simulated disk.
+std::unique_ptr<Store> OpenSimulated(SimFiles& disk) {
+  StoreOptions options = kSmall;
+  options.files = &disk.process();
+  options.merges_tables = false;
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open("/rocks", options);
+  EXPECT_OK(store);
+  return store.ok() ? std::move(store).value() : nullptr;
+}
+
+// BatchOf, whose tables do not outlive the store.
+absl::Status CommitTables(Store& store, uint64_t first, uint64_t end, float value,
+                          FieldId field = kField) {
+  CommitBatch batch = BatchOf(store, first, end, value, field);
+  return store.Commit(batch, true);
+}
+
+// The first edit of the manifest that an intake makes takes file numbers, the second one names
+// them.
+constexpr uint64_t kEdits = 2;
+
+// RocksDB takes them for not taken in then and removes them, and the manifest may name them.
+TEST(RowTables, StayWhenTheManifestMayNameThem) {
+  constexpr uint64_t kSeeds = 12;
+  for (const std::string what : {"sync", "write"}) {
+    for (uint64_t i = 0; i < kEdits * (1 + kSeeds); ++i) {
+      const uint64_t edit = 1 + i % kEdits;
+      const uint64_t seed = i / kEdits;
+      SCOPED_TRACE(absl::StrCat(what, " of edit ", edit, " fails, seed ", seed));
+      SimFiles disk(seed);
+      auto failed = OpenSimulated(disk);
+      ASSERT_OK(CommitTables(*failed, 0, 2, 1));
+      disk.FailOnce(what, "/MANIFEST", absl::UnavailableError("the disk says no"), edit);
+      EXPECT_THAT(CommitTables(*failed, 2, 4, 2), StatusIs(absl::StatusCode::kUnavailable));
+      // What was written stays, synced or not; or as a power failure leaves it.
+      seed == 0 ? disk.KillProcess() : disk.Crash(seed);
+      auto store = OpenSimulated(disk);
+      ASSERT_NE(store, nullptr);
+      failed.reset();
+      ASSERT_OK(store->RemoveLeftovers(false));
+      EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(0, 1), Pair(1, 1)));
+      ASSERT_OK(CommitTables(*store, 2, 4, 3));
+      EXPECT_THAT(Vectors(*store, kStore, kField),
+                  ElementsAre(Pair(0, 1), Pair(1, 1), Pair(2, 3), Pair(3, 3)));
+    }
+  }
+}
+
+// RocksDB writes a new manifest then, which has nothing of them.
+TEST(RowTables, OfAManifestThatFoundNoRoomAreRemovedOnceThereIsANewOne) {
+  for (uint64_t edit = 1; edit <= kEdits; ++edit) {
+    SCOPED_TRACE(edit);
+    SimFiles disk(1);
+    auto store = OpenSimulated(disk);
+    ASSERT_OK(CommitTables(*store, 0, 2, 1));
+    ASSERT_EQ(CountTables("/rocks", disk.process()), 1U);
+    disk.FailOnce("write", "/MANIFEST", absl::ResourceExhaustedError("No space left on device"),
+                  edit);
+    EXPECT_THAT(CommitTables(*store, 2, 4, 2, kSecond),
+                StatusIs(absl::StatusCode::kResourceExhausted));
+    // Nothing was made yet at the first edit.
+    EXPECT_EQ(CountTables("/rocks", disk.process()), edit);
+    EXPECT_THAT(*disk.process().List("/rocks/intake"), IsEmpty());
+    CommitBatch logged;
+    logged.PutVector(kStore, kField, RowId{4}, Vector(3));
+    ASSERT_OK(store->Commit(logged, true));
+    EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(0, 1), Pair(1, 1), Pair(4, 3)));
+    EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty());
+    std::vector<rocksdb::LiveFileMetaData> live;
+    StoreAccess::Db(*store).GetLiveFilesMetaData(&live);
+    EXPECT_EQ(CountTables("/rocks", disk.process()), live.size());
+    disk.KillProcess();
+    const auto reopened = OpenSimulated(disk);
+    store.reset();
+    EXPECT_THAT(Vectors(*reopened, kStore, kSecond), IsEmpty());
+  }
+}
+
 TEST(RowTables, OfManyFieldsAreFewAndTheOthersGoToTheLog) {
   TempDir dir;
   const auto store = OpenStore(dir);
@@ -246,7 +328,7 @@ TEST(RowTables, OfManyFieldsAreFewAndTheOthersGoToTheLog) {
     batch.PutVector(kStore, FieldId{field}, RowId{1}, Vector(2));
   }
   ASSERT_OK(store->Commit(batch, true));
-  EXPECT_LE(CountTables(dir), 16U);
+  EXPECT_LE(CountTables(dir.File("rocks")), 16U);
   for (uint32_t field = 1; field <= 100; ++field) {
     EXPECT_THAT(Vectors(*store, kStore, FieldId{field}), ElementsAre(Pair(0, 1), Pair(1, 2)));
   }

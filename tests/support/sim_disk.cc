@@ -121,6 +121,16 @@ void SimDisk::FailAfter(uint64_t n) {
   fail_at_ = operations_ + n;
 }
 
+void SimDisk::FailOnce(std::string_view what, std::string_view part, absl::Status status,
+                       uint64_t n) {
+  AZ_CHECK(n > 0);
+  const MutexLock lock(mu_);
+  once_what_ = what;
+  once_part_ = part;
+  once_ = std::move(status);
+  once_left_ = n;
+}
+
 void SimDisk::SetCapacity(uint64_t bytes) {
   const MutexLock lock(mu_);
   capacity_ = bytes;
@@ -168,6 +178,7 @@ void SimDisk::BeginProcess() {
   ++process_;
   locks_.clear();
   fail_at_ = 0;
+  once_ = absl::OkStatus();
 }
 
 void SimDisk::KeepChanges(std::mt19937_64& random) {
@@ -213,6 +224,10 @@ absl::Status SimDisk::CheckAlive(Process process) const {
 absl::Status SimDisk::BeginChange(Process process, std::string_view what, std::string_view path) {
   AZ_RETURN_IF_ERROR(CheckAlive(process));
   ++operations_;
+  if (!once_.ok() && what == once_what_ && path.find(once_part_) != std::string_view::npos &&
+      --once_left_ == 0) {
+    return std::exchange(once_, absl::OkStatus());
+  }
   if (fail_at_ == 0 || operations_ < fail_at_) return absl::OkStatus();
   return absl::UnavailableError(
       absl::StrFormat("cannot %s %s: simulated error of the disk", what, path));

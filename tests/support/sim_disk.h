@@ -73,6 +73,7 @@ class SimDisk final {
   void Crash(uint64_t seed);
   void Kill();
   void FailAfter(uint64_t n);
+  void FailOnce(std::string_view what, std::string_view part, absl::Status status, uint64_t n);
   bool failed() const;
   uint64_t operations() const;
   void SetCapacity(uint64_t bytes);
@@ -147,6 +148,11 @@ class SimDisk final {
   std::mt19937_64 random_ AZ_GUARDED_BY(mu_);
   uint64_t operations_ AZ_GUARDED_BY(mu_) = 0;
   uint64_t fail_at_ AZ_GUARDED_BY(mu_) = 0;  // The number of the operation that fails; 0: none.
+  // The one operation that fails by its name; OK: none.
+  std::string once_what_ AZ_GUARDED_BY(mu_);
+  std::string once_part_ AZ_GUARDED_BY(mu_);
+  absl::Status once_ AZ_GUARDED_BY(mu_);
+  uint64_t once_left_ AZ_GUARDED_BY(mu_) = 0;  // Until it is its turn.
   uint64_t capacity_ AZ_GUARDED_BY(mu_) = kEndless;
   bool network_ AZ_GUARDED_BY(mu_) = false;
   // By full path. The root is in both for ever.

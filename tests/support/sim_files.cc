@@ -496,6 +496,10 @@ void SimFiles::KillProcess() {
 void SimFiles::FailAfter(uint64_t n) {
   rep_->disk.FailAfter(n);
 }
+void SimFiles::FailOnce(std::string_view what, std::string_view part, absl::Status status,
+                        uint64_t n) {
+  rep_->disk.FailOnce(what, part, std::move(status), n);
+}
 bool SimFiles::failed() const {
   return rep_->disk.failed();
 }

@@ -22,8 +22,11 @@
 
 #include "storage/file.h"
 
+#include "absl/status/status.h"
+
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 namespace azimuth::testing {
 
@@ -50,7 +53,10 @@ class SimFiles final {
   // Lets the nth operation from now that changes something fail (n from 1), and all that follow, up
   // to Crash or KillProcess. Reads go on. If it is a write, a part of its bytes may be written.
   void FailAfter(uint64_t n);
-  // Whether such a failure has happened since the last Crash or KillProcess.
+  // Lets the nth operation `what` ("create", "write", "sync", "rename", "remove", "link") from now
+  // of a path that has `part` in it fail with `status`, and no other.
+  void FailOnce(std::string_view what, std::string_view part, absl::Status status, uint64_t n = 1);
+  // Whether a failure of FailAfter has happened since the last Crash or KillProcess.
   bool failed() const;
   // The disk has room for `bytes` bytes of files, or for as many more than it holds now; endless at
   // first. What does not fit is ResourceExhausted (of a write the part that fits is written), and

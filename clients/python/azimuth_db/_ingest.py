@@ -289,6 +289,7 @@ class Load:
         self._pace = started.pace
         self._inserted, self._replaced = started.inserted, started.replaced
         self._applied = started.last_batch
+        self._as_of = max(self._as_of, started.as_of)
         if self._next == 0:
             self._batches_before = started.last_batch
             self._next = started.last_batch + 1
@@ -300,12 +301,13 @@ class Load:
             done = self._unacked.popleft()
             self._unacked_bytes -= done.size
             applied.append(done.number)
-        if self._unacked and self._unacked[0].number != started.last_batch + 1:
-            first = self._unacked[0].number
+        first = self._unacked[0].number if self._unacked else self._next
+        if first > started.last_batch + 1:
             raise make_error(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"load {started.load!r}: the server has forgotten batches up to {first - 1}, it is "
-                f"at {started.last_batch}: the collection was made anew, or a day has passed",
+                f"at {started.last_batch}: the collection was truncated or made anew, or a day has "
+                "passed",
             )
         if self._on_keys is not None:
             self._unacked.extendleft(map(_skip, reversed(applied)))
@@ -321,7 +323,10 @@ class Load:
             self._unacked_bytes -= done.size
             self._in_flight = max(0, self._in_flight - 1)
             self._bytes_in_flight = max(0, self._bytes_in_flight - done.size)
-        if not ack.replayed:
+        if ack.replayed:
+            # By a stream that broke, after this one was told how far the load had come.
+            self._inserted, self._replaced = ack.load_inserted, ack.load_replaced
+        else:
             self._inserted += ack.inserted
             self._replaced += ack.replaced
         self._applied = max(self._applied, ack.number)

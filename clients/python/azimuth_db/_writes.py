@@ -202,7 +202,8 @@ class CollectionWrites:
             mode: ``"upsert"``, or ``"insert"``: a batch with a key that exists is refused.
             load: A name for the load, 1 to 100 bytes. A call that names a load which was broken off
                 (within a day) passes over the batches that it had applied: give it the same
-                batches again. None: a name of its own, for this call alone.
+                batches again. After a truncation it begins anew. None: a name of its own, for this
+                call alone.
             skip_refused: Whether to go on after a batch that the server refuses; the result tells
                 which. Else its error ends the load.
             relaxed: As in :meth:`insert`.

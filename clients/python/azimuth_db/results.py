@@ -147,7 +147,7 @@ class IngestResult(NamedTuple):
         batches: The last batch that was applied or passed over.
         inserted: Keys that were new.
         replaced: Keys that existed.
-        as_of: The sequence number of the last batch; 0 if this call sent none.
+        as_of: The sequence number of the last batch; 0 if there was none.
         refused: Batches that were passed over by this call.
     """
 

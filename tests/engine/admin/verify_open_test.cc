@@ -1,5 +1,6 @@
 // The check of an open database: nothing is found while it is in use, and faults are.
 
+#include "base/failpoint.h"
 #include "base/status.h"
 #include "tests/engine/admin/verify_fixture.h"
 
@@ -82,6 +83,37 @@ TEST_F(VerifyOpen, FindsASegmentFileThatWasRemovedOrChangedUnderTheServer) {
   ExpectFound(FindingSeverity::kDerived, "segment.missing", absl::StrCat("segment ", id));
   std::filesystem::rename(path + ".away", path);
   EXPECT_TRUE(Look().findings.empty());
+}
+
+class VerifyDuringABulkCommit : public VerifyOpen,
+                                public ::testing::WithParamInterface<Failpoint> {};
+INSTANTIATE_TEST_SUITE_P(Steps, VerifyDuringABulkCommit,
+                         ::testing::Values(Failpoint::kVerifyAfterPin,
+                                           Failpoint::kVerifyBeforeVectors));
+
+// Row tables show in snapshots that are older.
+TEST_P(VerifyDuringABulkCommit, FindsNothing) {
+#ifndef AZ_FAILPOINTS_ENABLED
+  GTEST_SKIP() << "this build has no failpoints";
+#endif
+  options_.bulk_commit_bytes = uint64_t{1} << 30;
+  Reopen();
+  MakeItems(20);
+  // The first row tables, in a row store that has rows and in one that nobody has heard of.
+  options_.bulk_commit_bytes = 1;
+  Reopen();
+  int visits = 0;
+  SetFailpointHook(GetParam(), [&] {
+    if (visits++ == 0) {
+      PutItems(100, 20);
+      MakeTexts(20);
+    }
+    return absl::OkStatus();
+  });
+  const VerifyReport report = Look();
+  SetFailpointHook(GetParam(), nullptr);
+  EXPECT_GT(visits, 0);
+  EXPECT_TRUE(report.findings.empty()) << testing::ToText(report);
 }
 
 // Writers of every kind, merges, truncations and drops, and readers that check all the while.

@@ -100,6 +100,8 @@ TEST_F(IngestTest, ABatchThatComesAgainIsNotAppliedTwice) {
   ASSERT_OK(results[0]);
   EXPECT_TRUE(results[0]->repeated);
   EXPECT_TRUE(results[1]->repeated);
+  EXPECT_EQ(results[0]->inserted, 100U);  // By the load so far.
+  EXPECT_EQ(results[0]->replaced, 0U);
   ASSERT_OK(results[2]);
   EXPECT_FALSE(results[2]->repeated);
   EXPECT_EQ(Rows(), 150U);
@@ -189,11 +191,30 @@ TEST_F(IngestTest, WrongNamesAreRefused) {
   EXPECT_EQ(Rows(), 0U);
 }
 
-TEST_F(IngestTest, SurvivesATruncationAndSeesADrop) {
-  ASSERT_OK(SendNumbers({1})[0]);
+// What it had applied is gone: it is to be loaded again, whole.
+TEST_F(IngestTest, BeginsAnewAfterATruncation) {
+  ASSERT_OK(SendNumbers({1, 2, 3})[2]);
   ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
-  ASSERT_OK(SendNumbers({2})[0]);
-  EXPECT_EQ(Rows(), 50U);
+  EXPECT_EQ(LastBatch(), 0U);
+  EXPECT_THAT(SendNumbers({4})[0].status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("batch 1 comes next")));
+  Open();
+  EXPECT_EQ(LastBatch(), 0U);
+  const auto results = SendNumbers({1, 2, 2});
+  ASSERT_OK(results[0]);
+  EXPECT_FALSE(results[0]->repeated);
+  ASSERT_OK(results[1]);
+  EXPECT_TRUE(results[2]->repeated);
+  EXPECT_EQ(Rows(), 100U);
+  Open();
+  const auto state = db_->OpenIngest(spec_, kNoCancel);
+  ASSERT_OK(state);
+  EXPECT_EQ(state->last_batch, 2U);
+  EXPECT_EQ(state->inserted, 100U);
+}
+
+TEST_F(IngestTest, SeesADrop) {
+  ASSERT_OK(SendNumbers({1, 2})[1]);
   ASSERT_OK(db_->DropCollection("c", false, kNoCancel));
   EXPECT_THAT(SendNumbers({3})[0].status(),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("'c'")));

@@ -1,0 +1,121 @@
+"""Bulk loads over streams that break, as a server tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from azimuth_db._generated.azimuth.v1 import records_pb2 as pb
+from azimuth_db._ingest import Load
+from azimuth_db.errors import AzimuthError, FailedPrecondition, Unavailable
+
+PACE = pb.IngestPace(batches_in_flight=10, bytes_in_flight=1 << 20)
+Script = Callable[[Iterator[pb.IngestRequest]], Iterator[pb.IngestResponse]]
+
+
+def started(**fields: Any) -> pb.IngestResponse:
+    return pb.IngestResponse(started=pb.IngestStarted(load="x", pace=PACE, **fields))
+
+
+def ack(number: int, **fields: Any) -> pb.IngestResponse:
+    return pb.IngestResponse(ack=pb.IngestAck(number=number, **fields))
+
+
+class Call:
+    """A stream whose answers a script makes."""
+
+    def __init__(self, answers: Iterator[pb.IngestResponse]) -> None:
+        self._answers = answers
+
+    def __iter__(self) -> Iterator[pb.IngestResponse]:
+        return self._answers
+
+    def cancel(self) -> None:
+        """Ends nothing: the script does."""
+
+
+class Scripted:
+    """A transport with a script for each stream."""
+
+    address = "nowhere:1"
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+
+    def ingest(self, requests: Iterator[pb.IngestRequest]) -> Call:
+        return Call(self._scripts.pop(0)(requests))
+
+    def error_of(self, error: grpc.RpcError, method: str) -> AzimuthError:
+        return Unavailable(grpc.StatusCode.UNAVAILABLE, f"{method}: {error}")
+
+
+def numbers(requests: Iterator[pb.IngestRequest], count: int) -> list[int]:
+    return [next(requests).batch.number for _ in range(count)]
+
+
+def breaks_after(batches: int) -> Script:
+    """Takes batches without a word of them, and breaks off."""
+
+    def script(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+        assert next(requests).HasField("start")
+        yield started()
+        assert numbers(requests, batches) == list(range(1, batches + 1))
+
+    return script
+
+
+def load(*scripts: Script) -> Load:
+    transport: Any = Scripted(*scripts)
+    return Load(transport, pb.IngestStart(collection="items"), skips=False, timeout=20.0)
+
+
+def send(running: Load, batches: int) -> None:
+    for _ in range(batches):
+        running.send(pb.IngestBatch)
+
+
+def test_batches_that_the_broken_stream_applied_late_are_counted() -> None:
+    def resumes(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+        assert next(requests).HasField("start")
+        yield started(last_batch=1, inserted=10, replaced=1, as_of=5)
+        assert numbers(requests, 3) == [2, 3, 4]
+        # By now the broken stream has applied the second and the third.
+        for number in (2, 3):
+            yield ack(number, replayed=True, as_of=7, load_inserted=30, load_replaced=3)
+        yield ack(4, inserted=10, replaced=1, as_of=8)
+
+    running = load(breaks_after(4), resumes)
+    send(running, 4)
+    assert running.finish() == ("x", 4, 40, 4, 8, ())
+
+
+def test_what_the_resume_position_covers_is_counted() -> None:
+    def resumes(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+        assert next(requests).HasField("start")
+        yield started(last_batch=3, inserted=28, replaced=2, as_of=9)
+
+    running = load(breaks_after(3), resumes)
+    send(running, 3)
+    assert running.finish() == ("x", 3, 28, 2, 9, ())
+
+
+def test_a_load_that_the_server_has_forgotten_ends() -> None:
+    def applies(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+        assert next(requests).HasField("start")
+        yield started()
+        assert numbers(requests, 2) == [1, 2]
+        yield ack(1, inserted=1, as_of=1)
+        yield ack(2, inserted=1, as_of=2)
+
+    def resumes(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+        assert next(requests).HasField("start")
+        yield started()
+        numbers(requests, 1)
+
+    running = load(applies, resumes)
+    send(running, 2)
+    with pytest.raises(FailedPrecondition, match=r"forgotten batches up to 2.*truncated"):
+        send(running, 1000)
