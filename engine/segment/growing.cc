@@ -286,6 +286,7 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
     for (; rows != 0; rows &= rows - 1) {
       ids[chosen++] = static_cast<uint32_t>(std::countr_zero(rows));
     }
+    if (chosen == 0) continue;  // Also: the chunk may have no vectors yet.
     computed += chosen;
     if (filter.has_value()) {
       chosen = filter->Keep(chunk.codes.data(), chunk.code_rows.data(), top.bound(), ids, chosen);

@@ -130,7 +130,8 @@ class Segment : public index::TieOrder {
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
   // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the
-  // limit is then all of it. `query` is of unit length for cosine. Returns the distances computed.
+  // limit is then all of it. `query` is of unit length for cosine. Returns the distances computed,
+  // bounds by codes included.
   virtual absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                         const index::Bitset* admitted, index::TopK& top,
                                         const CancelToken& cancel) const = 0;

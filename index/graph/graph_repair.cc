@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
+#include <thread>
 #include <utility>
 
 namespace azimuth::index {
 namespace {
 
 constexpr size_t kNodesPerTask = 512;
+constexpr size_t kNodesPerYield = 16;
 // How far a list is followed through gone nodes, and when enough has been found on the way.
 constexpr int kGoneStepsMax = 3;
 constexpr size_t kCandidatesPerSlot = 4;
@@ -150,6 +152,8 @@ class Repair final {
       for (size_t i = task * kNodesPerTask; i < end; ++i) {
         const uint32_t node = NodeOn(level, i);
         if (Kept(node)) HealList(node, level, NewList(level, i), scratch);
+        // As in hnsw_builder.cc.
+        if (i % kNodesPerYield == 0) std::this_thread::yield();
       }
     });
     MutexLock lock(mu_);
