@@ -5,6 +5,7 @@
 #include "index/distance/distance.h"
 #include "index/graph/frozen_graph.h"
 #include "index/graph/graph_repair.h"
+#include "index/graph/pair_codes.h"
 
 #include "hnswlib/hnswlib.h"
 
@@ -16,6 +17,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -39,30 +41,51 @@ constexpr size_t kNodesPerTask = 64;
 constexpr unsigned kDistancesPerYield = 512;
 
 // hnswlib's view of our vectors and kernels. Its own kernels are fixed at compile time; ours suit
-// the CPU. What it copies about and calls the data of an element is a pointer to the vector, so
-// that a build does not hold the vectors twice.
+// the CPU. What it copies and calls the data of an element is the vector's code where codes are
+// good enough, else the vector.
 class Space final : public hnswlib::SpaceInterface<float> {
  public:
-  Space(Metric metric, size_t dim) : parameter_{KernelsFor(metric).pair, dim} {}
+  Space(Metric metric, size_t dim, std::span<const float* const> vectors)
+      : codes_(PairCodes::Make(metric, dim, vectors)), pair_(KernelsFor(metric).pair), dim_(dim) {}
 
-  size_t get_data_size() override { return parameter_.dim * sizeof(float); }
-  hnswlib::DISTFUNC<float> get_dist_func() override { return &Distance; }
-  void* get_dist_func_param() override { return &parameter_; }
+  size_t get_data_size() override {
+    return codes_.has_value() ? codes_->bytes() : dim_ * sizeof(float);
+  }
+  hnswlib::DISTFUNC<float> get_dist_func() override {
+    return codes_.has_value() ? &CodeDistance : &Distance;
+  }
+  void* get_dist_func_param() override { return this; }
 
- private:
-  struct Parameter {
-    PairDistance pair;
-    size_t dim;
+  // The data of a vector, valid until the next call with this scratch.
+  struct Scratch {
+    std::vector<float> floats;
+    std::vector<std::byte> code;
   };
-
-  static float Distance(const void* a, const void* b, const void* parameter) {
-    static thread_local unsigned computed = 0;
-    if (++computed % kDistancesPerYield == 0) std::this_thread::yield();
-    const auto* self = static_cast<const Parameter*>(parameter);
-    return self->pair(static_cast<const float*>(a), static_cast<const float*>(b), self->dim);
+  const void* DataOf(const float* vector, Scratch& scratch) const {
+    if (!codes_.has_value()) return vector;
+    scratch.code.resize(codes_->bytes());
+    codes_->Encode(vector, scratch.floats, scratch.code.data());
+    return scratch.code.data();
   }
 
-  Parameter parameter_;
+ private:
+  static void OfferProcessor() {
+    static thread_local unsigned computed = 0;
+    if (++computed % kDistancesPerYield == 0) std::this_thread::yield();
+  }
+  static float Distance(const void* a, const void* b, const void* space) {
+    OfferProcessor();
+    const auto* self = static_cast<const Space*>(space);
+    return self->pair_(static_cast<const float*>(a), static_cast<const float*>(b), self->dim_);
+  }
+  static float CodeDistance(const void* a, const void* b, const void* space) {
+    OfferProcessor();
+    return static_cast<const Space*>(space)->codes_->Distance(a, b);
+  }
+
+  const std::optional<PairCodes> codes_;
+  const PairDistance pair_;
+  const size_t dim_;
 };
 
 using Hnsw = hnswlib::HierarchicalNSW<float>;
@@ -106,14 +129,15 @@ std::vector<uint8_t> DrawLevels(size_t count, uint32_t m, uint64_t seed) {
 // Inserts from several threads; keeps the first error, after which the rest is skipped.
 class Inserter final {
  public:
-  Inserter(Hnsw& hnsw, std::span<const float* const> vectors, std::span<const uint8_t> levels,
-           const CancelToken& cancel)
-      : hnsw_(hnsw), vectors_(vectors), levels_(levels), cancel_(cancel) {}
+  Inserter(Hnsw& hnsw, const Space& space, std::span<const float* const> vectors,
+           std::span<const uint8_t> levels, const CancelToken& cancel)
+      : hnsw_(hnsw), space_(space), vectors_(vectors), levels_(levels), cancel_(cancel) {}
 
   void Insert(std::span<const uint32_t> numbers) {
+    Space::Scratch scratch;
     for (const uint32_t number : numbers) {
       if (stopped_.load(std::memory_order_relaxed)) return;
-      if (absl::Status status = InsertOne(number); !status.ok()) {
+      if (absl::Status status = InsertOne(number, scratch); !status.ok()) {
         MutexLock lock(mu_);
         if (status_.ok()) status_ = std::move(status);
         stopped_.store(true, std::memory_order_relaxed);
@@ -127,10 +151,10 @@ class Inserter final {
   }
 
  private:
-  absl::Status InsertOne(size_t i) {
+  absl::Status InsertOne(size_t i, Space::Scratch& scratch) {
     AZ_RETURN_IF_ERROR(cancel_.Check());
     try {
-      hnsw_.addPoint(vectors_[i], i, levels_[i]);
+      hnsw_.addPoint(space_.DataOf(vectors_[i], scratch), i, levels_[i]);
     } catch (const std::bad_alloc&) {
       return ResourceExhausted("hnsw build: out of memory at vector %d of %d", i, vectors_.size());
     } catch (const std::exception& error) {
@@ -141,6 +165,7 @@ class Inserter final {
   }
 
   Hnsw& hnsw_;
+  const Space& space_;
   const std::span<const float* const> vectors_;
   const std::span<const uint8_t> levels_;
   const CancelToken& cancel_;
@@ -197,7 +222,8 @@ class Extractor final {
 };
 
 // Puts a finished graph into an empty hnswlib one, its nodes first.
-absl::Status Load(Hnsw& hnsw, std::span<const float* const> vectors, const RepairedGraph& from) {
+absl::Status Load(Hnsw& hnsw, const Space& space, std::span<const float* const> vectors,
+                  const RepairedGraph& from) {
   const BuiltGraph& graph = from.graph;
   const size_t degree = size_t{2} * graph.m;
   const auto put_list = [](hnswlib::linklistsizeint* list, uint32_t node,
@@ -211,6 +237,7 @@ absl::Status Load(Hnsw& hnsw, std::span<const float* const> vectors, const Repai
   };
   const std::span<const uint32_t> level0(graph.level0);
   std::span<const uint32_t> upper(graph.upper_lists);
+  Space::Scratch scratch;
   for (uint32_t node = 0; node < graph.node_count; ++node) {
     const uint32_t number = from.numbers[node];
     const int level = graph.levels[node];
@@ -226,7 +253,8 @@ absl::Status Load(Hnsw& hnsw, std::span<const float* const> vectors, const Repai
     hnsw.cur_element_count = node + size_t{1};  // From here on its destructor frees the lists.
     hnsw.label_lookup_[number] = node;
     put_list(hnsw.get_linklist0(node), node, level0.subspan(node * degree, degree));
-    std::memcpy(hnsw.getDataByInternalId(node), vectors[number], hnsw.data_size_);
+    std::memcpy(hnsw.getDataByInternalId(node), space.DataOf(vectors[number], scratch),
+                hnsw.data_size_);
     hnsw.setExternalLabel(node, number);
     for (int l = 1; l <= level; ++l) {
       put_list(hnsw.get_linklist(node, l), node, upper.first(graph.m));
@@ -255,16 +283,16 @@ absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
     if (!present[number]) missing.push_back(number);
   }
 
-  Space space(options.metric, options.dim);
+  Space space(options.metric, options.dim, vectors);
   Hnsw hnsw(&space, count, options.m, options.ef_construction, options.seed);
   // Makes hnswlib's own draw come out as 0, which is what it takes where we force no level.
   hnsw.mult_ = 0.0;
   hnsw.label_lookup_.reserve(count);
   const size_t loaded = start.numbers.size();
-  if (loaded > 0) AZ_RETURN_IF_ERROR(Load(hnsw, vectors, start));
+  if (loaded > 0) AZ_RETURN_IF_ERROR(Load(hnsw, space, vectors, start));
   start = RepairedGraph();
 
-  Inserter inserter(hnsw, vectors, levels, cancel);
+  Inserter inserter(hnsw, space, vectors, levels, cancel);
   const std::span<const uint32_t> rest(missing);
   const size_t serial = std::min(rest.size(), kSerialNodes - std::min(kSerialNodes, loaded));
   inserter.Insert(rest.first(serial));
