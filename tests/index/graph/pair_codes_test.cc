@@ -55,7 +55,7 @@ TEST(PairCodes, AreNearTheDistancesOfTheRows) {
             const double expected = exact(vectors.row(i), vectors.row(j), dim);
             const double got = codes->Distance(coded[i].data() + 1, coded[j].data() + 1);
             EXPECT_NEAR(got, codes->Distance(coded[j].data() + 1, coded[i].data() + 1),
-                        1e-3 * (1 + std::abs(got)));
+                        1e-2 + 1e-6 * std::abs(got));
             error += std::abs(got - expected) / 20000;
             least = std::min(least, expected);
             greatest = std::max(greatest, expected);
