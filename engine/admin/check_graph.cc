@@ -64,16 +64,20 @@ absl::StatusOr<Recall> SelfRecall(const CheckContext& context, const Segment& se
 
 }  // namespace
 
-uint32_t CountUnreachable(const index::FrozenGraph& graph) {
+absl::StatusOr<uint32_t> CountUnreachable(const index::FrozenGraph& graph,
+                                          const CancelToken& cancel) {
+  constexpr uint32_t kStep = 4096;
   const uint32_t count = graph.node_count();
   if (count == 0) return 0;
   index::Bitset reached(count);
   std::vector<uint32_t> frontier = {graph.entry_node()};
   reached.Set(graph.entry_node());
   uint32_t reached_count = 1;
+  uint32_t looked_at = 0;
   while (!frontier.empty()) {
     const uint32_t node = frontier.back();
     frontier.pop_back();
+    if (++looked_at % kStep == 0) AZ_RETURN_IF_ERROR(cancel.Check());
     for (const uint32_t neighbor : graph.Level0(node)) {
       if (reached.Test(neighbor)) continue;
       reached.Set(neighbor);
@@ -91,7 +95,7 @@ absl::StatusOr<bool> CheckSegmentGraph(CheckContext& context, const CheckedColle
   const uint32_t nodes = graph.graph->node_count();
   const std::string place = absl::StrFormat(
       "%s, graph of field %s", collection.SegmentPlace(segment.id()), Quoted(field.name));
-  const uint32_t unreachable = CountUnreachable(*graph.graph);
+  AZ_ASSIGN_OR_RETURN(const uint32_t unreachable, CountUnreachable(*graph.graph, context.cancel));
   context.report.graph_nodes += nodes;
   context.report.unreachable_nodes += unreachable;
   bool right = true;

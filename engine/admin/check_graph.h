@@ -25,8 +25,9 @@ inline constexpr double kSelfRecallMin = 0.9;
 inline constexpr double kMissesMax = 2;
 
 // Nodes of `graph` that level 0 does not lead to from the entry node. REQUIRES: its neighbours are
-// below node_count().
-uint32_t CountUnreachable(const index::FrozenGraph& graph);
+// below node_count(). Errors: of `cancel`.
+absl::StatusOr<uint32_t> CountUnreachable(const index::FrozenGraph& graph,
+                                          const CancelToken& cancel);
 // Whether those are so many that searches suffer.
 inline bool IsUnreachable(uint32_t unreachable, uint32_t nodes) {
   return nodes >= kReachableNodesMin && unreachable > kUnreachableShareMax * nodes;

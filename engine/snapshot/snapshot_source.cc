@@ -121,7 +121,8 @@ absl::Status SnapshotSource::OpenStore(std::string_view collection) {
 absl::Status SnapshotSource::TakeSegments(const BadFiles* compared, const CancelToken& cancel) {
   segments_check_ = std::make_unique<SegmentsCheck>(
       folder_, name_, schema_,
-      SegmentsCheck::Bounds{.next_row = next_row_, .as_of = manifest_.as_of}, files_, cancel);
+      SegmentsCheck::Bounds{.next_row = next_row_, .as_of = manifest_.as_of}, files_, memory_,
+      cancel);
   if (store_ == nullptr) {
     for (const storage::SnapshotFile& file : manifest_.files) {
       if (!IsSegment(file)) continue;
@@ -172,7 +173,7 @@ absl::Status SnapshotSource::CheckEntries(const CancelToken& cancel) {
       cancel);
   if (status.ok()) status = check_->Finish();
   if (!status.ok()) return AtPlace(absl::StrFormat("collection %s", Quoted(name_)), status);
-  segments_check_->Finish(*check_);
+  AZ_RETURN_IF_ERROR(segments_check_->Finish(*check_));
   segments_ = segments_check_->good();
   bad_segments_ = segments_check_->bad();
   segments_check_.reset();
