@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint64_t kReadCacheBytes = uint64_t{32} << 20;
 constexpr uint64_t kStep = 4096;
+// A row and its key take more, compressed or not.
+constexpr uint64_t kEntryBytesMin = 8;
 
 bool IsSegment(const storage::SnapshotFile& file) {
   return file.name.ends_with(".seg");
@@ -84,6 +86,7 @@ absl::Status SnapshotSource::OpenCollection(std::string_view collection) {
   }
   definition_ = manifest_.definition;
   next_row_ = manifest_.next_row;
+  live_rows_ = manifest_.live_rows;
   created_unix_us_ = manifest_.collection_created_unix_us;
   return absl::OkStatus();
 }
@@ -112,6 +115,7 @@ absl::Status SnapshotSource::OpenStore(std::string_view collection) {
   created_unix_us_ = entry->created_unix_us;
   AZ_ASSIGN_OR_RETURN(const storage::RowStoreCounters counters, store_->GetCounters(row_store_));
   next_row_ = counters.next_row;
+  live_rows_ = counters.live_rows;
   if (Raw(next_row_) > storage::kSnapshotRowIdMax) {
     return DataLoss("the counters of collection %s are out of range", Quoted(name_));
   }
@@ -161,8 +165,18 @@ absl::Status SnapshotSource::VerifySegment(const std::string& name, const BadFil
   return bad == compared->end() ? absl::OkStatus() : absl::DataLossError(bad->second);
 }
 
+// Those that are live, of which there cannot be more than the files have bytes for.
+uint64_t SnapshotSource::ExpectedRows() const {
+  uint64_t bytes = 0;
+  for (const storage::SnapshotFile& file : manifest_.files) {
+    if (!IsSegment(file)) bytes += file.bytes;
+  }
+  return std::min({live_rows_, Raw(next_row_), bytes / kEntryBytesMin});
+}
+
 absl::Status SnapshotSource::CheckEntries(const CancelToken& cancel) {
-  check_ = std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of, memory_);
+  check_ =
+      std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of, memory_, ExpectedRows());
   absl::Status status = Scan(
       [&](storage::RowEntryKind kind, std::string_view key,
           std::string_view value) -> absl::Status {

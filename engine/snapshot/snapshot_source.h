@@ -77,6 +77,7 @@ class SnapshotSource final {
   absl::Status VerifySegment(const std::string& name, const BadFiles* compared,
                              const CancelToken& cancel) const;
   absl::Status CheckEntries(const CancelToken& cancel);
+  uint64_t ExpectedRows() const;
 
   const std::string folder_;
   storage::Files& files_;
@@ -86,6 +87,7 @@ class SnapshotSource final {
   std::string definition_;
   Schema schema_;
   RowId next_row_{};
+  uint64_t live_rows_ = 0;       // As is said, and not yet checked.
   int64_t created_unix_us_ = 0;  // Of the collection.
   uint64_t entry_bytes_ = 0;
   std::unique_ptr<EntriesCheck> check_;
