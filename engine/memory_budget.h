@@ -6,7 +6,8 @@
 // (ReserveForBuild), and writes wait in front of the queue (write/backpressure.h).
 // Who calls what: the opening of a database adds kRocks once; GrowingSegment adds and gives back
 // kGrowing; a build holds a Reservation from before it gathers its rows until its inputs are
-// replaced; the pool of scratch memory adds what it comes to own, and EntriesCheck what it keeps.
+// replaced; the pool of scratch memory adds what it comes to own, and checks of snapshots what they
+// keep (CountedBytes).
 // Ownership: outlives all who count in it; a Reservation points at its budget.
 // Thread safety: any number of threads. Counters are relaxed: a sum of several may be a moment old.
 // Errors: only ReserveForBuild has any.
@@ -91,6 +92,31 @@ class MemoryBudget final {
   uint32_t running_ AZ_GUARDED_BY(mu_) = 0;
   uint64_t next_ticket_ AZ_GUARDED_BY(mu_) = 0;
   std::set<uint64_t> waiting_ AZ_GUARDED_BY(mu_);  // Tickets; the least is next.
+};
+
+// Bytes of one part that one owner holds, who says how many; gives them back when it dies.
+class CountedBytes final {
+ public:
+  CountedBytes(MemoryBudget& budget, MemoryPart part) : budget_(budget), part_(part) {}
+  ~CountedBytes() { Set(0); }
+  CountedBytes(const CountedBytes&) = delete;
+  CountedBytes& operator=(const CountedBytes&) = delete;
+
+  uint64_t bytes() const { return bytes_; }
+  void Set(uint64_t bytes) {
+    budget_.Add(part_, static_cast<int64_t>(bytes) - static_cast<int64_t>(bytes_));
+    bytes_ = bytes;
+  }
+  // What the owner may hold of what nobody else uses.
+  uint64_t Free() const {
+    const uint64_t others = budget_.used() - bytes_;
+    return others < budget_.total() ? budget_.total() - others : 0;
+  }
+
+ private:
+  MemoryBudget& budget_;
+  const MemoryPart part_;
+  uint64_t bytes_ = 0;
 };
 
 // About what the build of a segment of `rows` rows takes beside its inputs: the graph library's

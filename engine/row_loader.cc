@@ -165,9 +165,11 @@ absl::StatusOr<GrowingSegment*> RowLoader::WithRoom(RowId row) {
   }
   const auto file_rows =
       static_cast<uint32_t>(std::min(kFileRowsMax, core_.options.segment_rows_max));
-  growing_ = to_file_ ? std::make_shared<GrowingSegment>(collection_.schema, next_first_, file_rows,
-                                                         &core_.memory)
-                      : MakeGrowingSegment(core_, collection_, next_first_);
+  // If no file comes of it after all, scans read its rows themselves.
+  growing_ = to_file_
+                 ? std::make_shared<GrowingSegment>(collection_.schema, next_first_, file_rows,
+                                                    &core_.memory, GrowingSegment::Codes::kNone)
+                 : MakeGrowingSegment(core_, collection_, next_first_);
   segments_.push_back(growing_);
   return growing_.get();
 }

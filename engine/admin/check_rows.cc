@@ -21,6 +21,8 @@ using storage::StoredRow;
 
 // Rows whose keys are looked up at once, and keys whose rows are read at once.
 constexpr size_t kBatch = 4096;
+// Of rows that are read whole.
+constexpr size_t kStrayBatch = 16;
 constexpr RowRange kAllRows{RowId{0}, RowId{std::numeric_limits<uint64_t>::max()}};
 
 bool HasType(const Value& value, const FieldDef& field) {
@@ -163,6 +165,9 @@ absl::Status RowsCheck::ReadRows() {
       [&](RowId row, StoredRow&& value) {
         found_.rows.push_back(row);
         CheckRow(row, value);
+        // Their keys are looked up, and nothing else of them: a row may be long.
+        value.fields = {};
+        value.dynamic = {};
         batch_.emplace_back(row, std::move(value));
         return batch_.size() < kBatch ? absl::OkStatus() : CheckBatch();
       },
@@ -293,7 +298,7 @@ absl::Status RowsCheck::FindStrayKeys() {
       collection_.row_store,
       [&](Key&& key, const KeyEntry& entry) {
         batch.emplace_back(std::move(key), entry);
-        return batch.size() < kBatch ? absl::OkStatus() : CheckKeyBatch(batch);
+        return batch.size() < kStrayBatch ? absl::OkStatus() : CheckKeyBatch(batch);
       },
       context_.snapshot));
   return CheckKeyBatch(batch);

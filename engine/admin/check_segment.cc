@@ -5,8 +5,9 @@
 #include "engine/admin/compare_segment.h"
 
 #include <algorithm>
-#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace azimuth::engine {
 namespace {
@@ -39,7 +40,10 @@ class RowsComparison final {
  private:
   void CompareRetired();
   absl::Status CompareContent();
-  absl::Status CompareBatch(std::span<const uint32_t> positions);
+  absl::Status CompareAll();
+  absl::Status CompareSample();
+  absl::Status Take(size_t place, storage::StoredRow&& stored);
+  absl::Status Flush();
 
   CheckContext& context_;
   const CheckedCollection& collection_;
@@ -49,8 +53,11 @@ class RowsComparison final {
   const RetiredMap* const retired_;
   const uint32_t size_;  // Rows of later commits are not looked at.
   SegmentComparison comparison_;
-  size_t compared_ = 0;                             // Positions before this batch.
-  std::vector<std::vector<const float*>> vectors_;  // By field, of all compared positions.
+  std::vector<uint32_t> positions_;                 // All that are compared.
+  std::vector<std::vector<const float*>> vectors_;  // By field, of those.
+  uint64_t vector_bytes_ = 0;                       // Of a row, in the longest field.
+  CompareBatch batch_;
+  std::vector<size_t> places_;  // Of the batch among positions_.
 };
 
 void RowsComparison::CompareRetired() {
@@ -70,42 +77,67 @@ void RowsComparison::CompareRetired() {
 }
 
 absl::Status RowsComparison::CompareContent() {
-  std::vector<uint32_t> positions;
   const uint32_t step = context_.deep ? 1 : std::max<uint32_t>(1, size_ / kSampleRows);
-  for (uint32_t position = 0; position < size_; position += step) positions.push_back(position);
+  for (uint32_t position = 0; position < size_; position += step) positions_.push_back(position);
+  if (positions_.empty()) return absl::OkStatus();
   for (size_t slot = 0; slot < collection_.schema.vectors.size(); ++slot) {
-    vectors_.push_back(segment_.ExportVectors(slot, positions));
+    vectors_.push_back(segment_.ExportVectors(slot, positions_));
+    vector_bytes_ = std::max(vector_bytes_, collection_.schema.vectors[slot].dim * sizeof(float));
   }
-  for (; compared_ < positions.size(); compared_ += kCompareBatch) {
-    AZ_RETURN_IF_ERROR(context_.cancel.Check());
-    const size_t count = std::min(kCompareBatch, positions.size() - compared_);
-    const absl::Status status = CompareBatch(std::span(positions).subspan(compared_, count));
-    if (IsUnreadable(status)) {
-      context_.findings.Source("store.unreadable", collection_.SegmentPlace(segment_.id()),
-                               absl::StrCat("its rows cannot be read: ", status.message()));
-      return absl::OkStatus();
-    }
-    AZ_RETURN_IF_ERROR(status);
-    context_.report.segment_rows_compared += count;
+  absl::Status status = step == 1 ? CompareAll() : CompareSample();
+  if (status.ok()) status = Flush();
+  if (!IsUnreadable(status)) return status;
+  context_.findings.Source("store.unreadable", collection_.SegmentPlace(segment_.id()),
+                           absl::StrCat("its rows cannot be read: ", status.message()));
+  return absl::OkStatus();
+}
+
+// A row that the store does not have was told before, if that is wrong.
+absl::Status RowsComparison::CompareAll() {
+  size_t place = 0;
+  return context_.store.ScanRows(
+      collection_.row_store, {segment_.row_id(0), Next(segment_.row_id(size_ - 1))},
+      [&](RowId row, storage::StoredRow&& stored) {
+        while (place < positions_.size() && segment_.row_id(positions_[place]) < row) ++place;
+        const bool there = place < positions_.size() && segment_.row_id(positions_[place]) == row;
+        return there ? Take(place, std::move(stored)) : absl::OkStatus();
+      },
+      context_.snapshot);
+}
+
+// One by one: nobody knows how long the rows are.
+absl::Status RowsComparison::CompareSample() {
+  for (size_t place = 0; place < positions_.size(); ++place) {
+    const RowId row = segment_.row_id(positions_[place]);
+    AZ_ASSIGN_OR_RETURN(
+        auto stored, context_.store.GetRows(collection_.row_store, {&row, 1}, context_.snapshot));
+    if (stored[0].has_value()) AZ_RETURN_IF_ERROR(Take(place, *std::move(stored[0])));
   }
   return absl::OkStatus();
 }
 
-absl::Status RowsComparison::CompareBatch(std::span<const uint32_t> positions) {
+absl::Status RowsComparison::Take(size_t place, storage::StoredRow&& stored) {
+  batch_.Add(positions_[place], std::move(stored), vector_bytes_);
+  places_.push_back(place);
+  return batch_.full() ? Flush() : absl::OkStatus();
+}
+
+absl::Status RowsComparison::Flush() {
+  AZ_RETURN_IF_ERROR(context_.cancel.Check());
+  comparison_.CompareRows(batch_);
   std::vector<RowId> ids;
-  for (const uint32_t position : positions) ids.push_back(segment_.row_id(position));
-  AZ_ASSIGN_OR_RETURN(const auto stored,
-                      context_.store.GetRows(collection_.row_store, ids, context_.snapshot));
-  comparison_.CompareRows(positions, stored);
+  for (const uint32_t position : batch_.positions) ids.push_back(segment_.row_id(position));
   for (size_t slot = 0; slot < collection_.schema.vectors.size(); ++slot) {
     const FieldId field = collection_.schema.vectors[slot].id;
     AZ_ASSIGN_OR_RETURN(auto vectors, context_.store.GetVectors(collection_.row_store, field, ids,
-                                                                 context_.snapshot));
-    for (size_t i = 0; i < positions.size(); ++i) {
-      if (!stored[i].has_value()) continue;
-      comparison_.CompareVector(slot, positions[i], vectors_[slot][compared_ + i], vectors[i]);
+                                                                context_.snapshot));
+    for (size_t i = 0; i < ids.size(); ++i) {
+      comparison_.CompareVector(slot, batch_.positions[i], vectors_[slot][places_[i]], vectors[i]);
     }
   }
+  context_.report.segment_rows_compared += ids.size();
+  batch_.Clear();
+  places_.clear();
   return absl::OkStatus();
 }
 

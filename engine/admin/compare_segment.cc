@@ -1,11 +1,14 @@
 #include "engine/admin/compare_segment.h"
 
 #include "base/status.h"
+#include "engine/segment/growing.h"
 #include "index/distance/distance.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
@@ -55,6 +58,18 @@ bool SameVector(const float* a, std::span<const float> b, Metric metric) {
 
 }  // namespace
 
+void CompareBatch::Add(uint32_t position, storage::StoredRow&& row, uint64_t more) {
+  bytes += sizeof(row) + RowHeapBytes(row) + more;
+  positions.push_back(position);
+  stored.push_back(std::move(row));
+}
+
+void CompareBatch::Clear() {
+  positions.clear();
+  stored.clear();
+  bytes = 0;
+}
+
 Seq RetiredAt(std::span<const std::pair<RowId, Seq>> retired, RowId row) {
   const auto it =
       std::lower_bound(retired.begin(), retired.end(), row,
@@ -95,53 +110,44 @@ void SegmentComparison::CompareIds(std::span<const RowId> rows,
   for (; row != end; ++row) missing(*row);
 }
 
-void SegmentComparison::CompareRows(std::span<const uint32_t> positions,
-                                    std::span<const std::optional<storage::StoredRow>> stored) {
-  for (size_t i = 0; i < positions.size(); ++i) {
-    if (!stored[i].has_value()) continue;  // Said already, if it is wrong.
-    const uint32_t position = positions[i];
+void SegmentComparison::CompareRows(const CompareBatch& batch) {
+  for (size_t i = 0; i < batch.positions.size(); ++i) {
+    const uint32_t position = batch.positions[i];
+    const storage::StoredRow& stored = batch.stored[i];
     const RowId row = segment_.row_id(position);
     const Key key = segment_.key(position).ToKey();
-    if (key != stored[i]->key) {
+    if (key != stored.key) {
       Differs("segment.row_differs", row,
               absl::StrFormat("its key is %s in the segment, %s in the store", KeyToText(key),
-                              KeyToText(stored[i]->key)));
+                              KeyToText(stored.key)));
     }
-    if (segment_.insert_seq(position) != stored[i]->insert_seq) {
+    if (segment_.insert_seq(position) != stored.insert_seq) {
       Differs("segment.row_differs", row,
               absl::StrFormat("it was inserted at %d by the segment, at %d by the store",
-                              Raw(segment_.insert_seq(position)), Raw(stored[i]->insert_seq)));
+                              Raw(segment_.insert_seq(position)), Raw(stored.insert_seq)));
     }
-    if (segment_.expires_at_unix_us(position) != stored[i]->expires_at_unix_us) {
-      Differs(
-          "segment.row_differs", row,
-          absl::StrFormat("it ends at %d by the segment, at %d by the store",
-                          segment_.expires_at_unix_us(position), stored[i]->expires_at_unix_us));
+    if (segment_.expires_at_unix_us(position) != stored.expires_at_unix_us) {
+      Differs("segment.row_differs", row,
+              absl::StrFormat("it ends at %d by the segment, at %d by the store",
+                              segment_.expires_at_unix_us(position), stored.expires_at_unix_us));
     }
   }
-  CompareScalars(positions, stored);
+  CompareScalars(batch);
 }
 
 // The columns of the batch are made once from the segment and once from the rows; both ways they
 // are the same bytes.
-void SegmentComparison::CompareScalars(std::span<const uint32_t> positions,
-                                       std::span<const std::optional<storage::StoredRow>> stored) {
-  std::vector<uint32_t> there;
+void SegmentComparison::CompareScalars(const CompareBatch& batch) {
+  const auto count = static_cast<uint32_t>(batch.positions.size());
   ColumnSetWriter of_store;
-  for (size_t i = 0; i < positions.size(); ++i) {
-    if (!stored[i].has_value()) continue;
-    AppendScalars(*stored[i], static_cast<uint32_t>(there.size()), of_store);
-    there.push_back(positions[i]);
-  }
+  for (uint32_t i = 0; i < count; ++i) AppendScalars(batch.stored[i], i, of_store);
   ColumnSetWriter of_segment;
-  segment_.ExportScalars(there, 0, of_segment);
-  const auto count = static_cast<uint32_t>(there.size());
+  segment_.ExportScalars(batch.positions, 0, of_segment);
   if (!DifferentColumn(of_segment, of_store, count, collection_.schema).has_value()) return;
-  for (size_t i = 0; i < positions.size(); ++i) {
-    if (!stored[i].has_value()) continue;
-    const std::string field = DifferentField(positions[i], *stored[i]);
+  for (uint32_t i = 0; i < count; ++i) {
+    const std::string field = DifferentField(batch.positions[i], batch.stored[i]);
     if (field.empty()) continue;
-    Differs("segment.row_differs", segment_.row_id(positions[i]),
+    Differs("segment.row_differs", segment_.row_id(batch.positions[i]),
             absl::StrFormat("field %s is not what the store has", Quoted(field)));
   }
 }

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,8 +19,21 @@
 
 namespace azimuth::engine {
 
-// Rows at once.
-inline constexpr size_t kCompareBatch = 1024;
+// Rows to be compared at once, in order of position.
+struct CompareBatch {
+  static constexpr size_t kRowsMax = 1024;
+  // A row may be long. A comparison takes a few times as much: columns of both sides.
+  static constexpr uint64_t kBytesMax = uint64_t{4} << 20;
+
+  std::vector<uint32_t> positions;  // In the segment.
+  std::vector<storage::StoredRow> stored;
+  uint64_t bytes = 0;  // About what the rows take.
+
+  // `more`: bytes of the row that are elsewhere.
+  void Add(uint32_t position, storage::StoredRow&& row, uint64_t more = 0);
+  bool full() const { return positions.size() >= kRowsMax || bytes >= kBytesMax; }
+  void Clear();
+};
 
 // Of retirements in order of row; kSeqMax if it is none of them.
 Seq RetiredAt(std::span<const std::pair<RowId, Seq>> retired, RowId row);
@@ -35,10 +47,8 @@ class SegmentComparison final {
   // on either side. `rows` and `retired` are of the whole store, ascending.
   void CompareIds(std::span<const RowId> rows, std::span<const std::pair<RowId, Seq>> retired,
                   storage::RowRange range, uint32_t size);
-  // Keys, insertions, ends and scalars of ascending positions; what the store does not have (null)
-  // is passed over.
-  void CompareRows(std::span<const uint32_t> positions,
-                   std::span<const std::optional<storage::StoredRow>> stored);
+  // Keys, insertions, ends and scalars of rows that the store has.
+  void CompareRows(const CompareBatch& batch);
   // The vector of one position as the segment has it (null: none) and as the store does (empty:
   // none), which is made unit length for cosine.
   void CompareVector(size_t slot, uint32_t position, const float* in_segment,
@@ -49,8 +59,7 @@ class SegmentComparison final {
   bool agrees() const { return agrees_; }
 
  private:
-  void CompareScalars(std::span<const uint32_t> positions,
-                      std::span<const std::optional<storage::StoredRow>> stored);
+  void CompareScalars(const CompareBatch& batch);
   std::string DifferentField(uint32_t position, const storage::StoredRow& stored) const;
 
   const CheckedCollection& collection_;

@@ -4,7 +4,6 @@
 #include "base/status.h"
 #include "engine/segment/metric.h"
 #include "index/distance/distance.h"
-#include "index/flat/code_filter.h"
 
 #include <algorithm>
 #include <bit>
@@ -108,8 +107,13 @@ index::ScalarView ReadField(const Row& row, const FilterField& field) {
 }  // namespace
 
 GrowingSegment::GrowingSegment(const Schema& schema, RowId first, uint32_t capacity,
-                               MemoryBudget* budget)
-    : schema_(schema), first_(first), capacity_(capacity), budget_(budget), end_(Raw(first)) {
+                               MemoryBudget* budget, Codes codes)
+    : schema_(schema),
+      first_(first),
+      capacity_(capacity),
+      budget_(budget),
+      codes_(codes),
+      end_(Raw(first)) {
   CountBytes(sizeof(*this));
 }
 
@@ -164,7 +168,7 @@ uint64_t GrowingSegment::SetVector(Chunk& chunk, size_t slot, uint32_t in_chunk,
   if (target.values.empty()) {
     target.values.resize(chunk.rows.size() * dim);
     bytes = kAllocationBytes + target.values.size() * sizeof(float);
-    if (dim >= index::CodeFilter::kDimMin) {
+    if (HasCodes(slot)) {
       target.codes.resize(chunk.rows.size() * index::RowCodeBytes(dim));
       target.code_rows.resize(chunk.rows.size());
       bytes += 2 * kAllocationBytes + target.codes.size() +
@@ -269,7 +273,7 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
   const index::DistanceKernels kernels = index::KernelsFor(metric);
   static_assert(kChunkRows <= index::CodeFilter::kBlockRowsMax);
   std::optional<index::CodeFilter> filter;
-  if (dim >= index::CodeFilter::kDimMin) filter.emplace(metric, std::span(query, dim));
+  if (HasCodes(vector_slot)) filter.emplace(metric, std::span(query, dim));
   constexpr size_t kCancelChunks = 64;
   uint64_t computed = 0;
   float distances[kChunkRows];

@@ -1,5 +1,6 @@
 // GrowingSegment: the newest rows, in memory, scanned exactly; also a closed one that waits for its
-// graph. A scan reads codes of a quarter of the bytes first, and those rows that they leave.
+// graph. A scan reads codes of a quarter to a half of the bytes first, and those rows that they
+// leave.
 //
 // Rows stand in chunks that never move: of 16 rows for the first 256, then of 64. Chunks come as
 // rows do, so that a small collection stays small. One thread (the commit leader) appends; a row is
@@ -11,6 +12,7 @@
 #include "engine/schema.h"
 #include "engine/segment/segment.h"
 #include "index/distance/row_code.h"
+#include "index/flat/code_filter.h"
 
 #include <array>
 #include <atomic>
@@ -27,10 +29,12 @@ uint64_t RowHeapBytes(const storage::StoredRow& row);
 
 class GrowingSegment final : public Segment {
  public:
+  // Whether rows get codes, for scans; a segment that a file is written out of needs none.
+  enum class Codes : uint8_t { kMade, kNone };
   // `schema` must outlive the segment. Its rows start at id `first` or later. `budget` (may be
   // null) counts its bytes as MemoryPart::kGrowing while it lives.
   GrowingSegment(const Schema& schema, RowId first, uint32_t capacity,
-                 MemoryBudget* budget = nullptr);
+                 MemoryBudget* budget = nullptr, Codes codes = Codes::kMade);
   ~GrowingSegment() override;
 
   uint32_t capacity() const { return capacity_; }
@@ -99,7 +103,7 @@ class GrowingSegment final : public Segment {
   struct VectorChunk {
     std::atomic<uint64_t> present{0};  // Bit of each row of the chunk.
     std::vector<float> values;         // Rows x dim; comes with the first vector.
-    // Of each row, for the first stage of a scan; none if vectors are short.
+    // Of each row, for the first stage of a scan, if HasCodes.
     std::vector<uint8_t> codes;
     std::vector<index::RowCode> code_rows;
   };
@@ -130,6 +134,9 @@ class GrowingSegment final : public Segment {
   const Row& At(uint32_t position) const {
     return ChunkAt(ChunkOf(position)).rows[InChunk(position)];
   }
+  bool HasCodes(size_t vector_slot) const {
+    return codes_ == Codes::kMade && index::CodeFilter::Saves(schema_.vectors[vector_slot].dim);
+  }
   static uint64_t HeapBytes(const Row& row);
   // Makes the chunk that starts at `position`; returns its bytes.
   uint64_t AddChunk(uint32_t position);
@@ -143,6 +150,7 @@ class GrowingSegment final : public Segment {
   const RowId first_;
   const uint32_t capacity_;
   MemoryBudget* const budget_;
+  const Codes codes_;
   // Entries are set before size_ counts their rows; large_ gets its full length with the first.
   std::array<std::unique_ptr<Chunk>, kSmallChunks> small_;
   std::vector<std::unique_ptr<Chunk>> large_;

@@ -20,10 +20,9 @@ using storage::RowEntryKind;
 
 // Of the memory's budget.
 constexpr uint64_t kMemoryShare = 2;
-constexpr uint64_t kRetiredShare = 4;  // For maps of retirements.
 constexpr size_t kRoomMin = 1024;
-// Of what is kept of a row while all are checked.
-constexpr uint64_t kRowBytes = sizeof(RowId) + sizeof(Seq) + sizeof(uint64_t);
+// Of what is kept of a row while all are checked; the last byte for its bit.
+constexpr uint64_t kRowBytes = sizeof(RowId) + sizeof(Seq) + sizeof(uint64_t) + 1;
 
 std::string RowPlace(RowId row) {
   return absl::StrCat("row ", Raw(row));
@@ -37,7 +36,7 @@ absl::Status Damage(std::string_view place, const absl::Status& status) {
 }  // namespace
 
 absl::Status CheckRetiredBytes(uint64_t bytes, const MemoryBudget& memory) {
-  const uint64_t most = memory.total() / kRetiredShare;
+  const uint64_t most = std::max(memory.total(), MemoryBudget::DefaultTotal());
   if (bytes <= most) return absl::OkStatus();
   return ResourceExhausted(
       "which rows of the snapshot were replaced or deleted takes %d bytes of memory to know, at "
@@ -45,42 +44,46 @@ absl::Status CheckRetiredBytes(uint64_t bytes, const MemoryBudget& memory) {
       bytes, most);
 }
 
-EntriesCheck::~EntriesCheck() {
-  memory_.Add(MemoryPart::kScratch, -static_cast<int64_t>(counted_));
-}
-
 void EntriesCheck::Count() {
-  const uint64_t bytes = rows_.capacity() * sizeof(RowId) + insert_seqs_.capacity() * sizeof(Seq) +
-                         hashes_.capacity() * sizeof(uint64_t) + found_.capacity() / 8 +
-                         retired_.capacity() * sizeof(retired_[0]);
-  memory_.Add(MemoryPart::kScratch, static_cast<int64_t>(bytes) - static_cast<int64_t>(counted_));
-  counted_ = bytes;
+  counted_.Set(rows_.capacity() * sizeof(RowId) + insert_seqs_.capacity() * sizeof(Seq) +
+               hashes_.capacity() * sizeof(uint64_t) + found_.capacity() / 8 +
+               retired_.capacity() * sizeof(retired_[0]));
 }
 
-absl::Status EntriesCheck::MakeRoom() {
-  const bool of_rows = rows_.size() == rows_.capacity();
-  const bool of_retired = retired_.size() == retired_.capacity();
-  if (!of_rows && !of_retired) return absl::OkStatus();
-  const size_t rows = std::max(kRoomMin, rows_.size() + rows_.size() / 2);
-  const size_t retired = std::max(kRoomMin, retired_.size() + retired_.size() / 2);
-  // What grows is there twice while it is moved.
-  const uint64_t more =
-      (of_rows ? rows * kRowBytes : 0) + (of_retired ? retired * sizeof(retired_[0]) : 0);
-  const uint64_t most = memory_.total() / kMemoryShare;
-  if (counted_ + more > most) {
-    return ResourceExhausted(
-        "the check of more than %d rows and %d retirements takes %d bytes of memory, at most %d "
-        "are "
-        "allowed; outcome: not_applied",
-        rows_.size(), retired_.size(), counted_ + more, most);
-  }
-  if (of_rows) {
-    rows_.reserve(rows);
-    insert_seqs_.reserve(rows);
-    hashes_.reserve(rows);
-    found_.reserve(rows);
-  }
-  if (of_retired) retired_.reserve(retired);
+absl::StatusOr<size_t> EntriesCheck::Room(size_t now, size_t wanted, uint64_t bytes,
+                                          uint64_t twice) const {
+  const uint64_t most = std::min(total_ / kMemoryShare, counted_.Free());
+  const uint64_t taken = counted_.bytes() + now * twice;
+  const uint64_t fit = taken < most ? (most - taken) / bytes : 0;
+  if (fit > 0) return std::min<size_t>(wanted, now + fit);
+  return ResourceExhausted(
+      "the check of more than %d rows and %d retirements takes more than the %d bytes of memory "
+      "that "
+      "are allowed; outcome: not_applied",
+      rows_.size(), retired_.size(), most);
+}
+
+absl::Status EntriesCheck::MakeRoomForRow() {
+  const size_t size = rows_.size();
+  if (size < rows_.capacity()) return absl::OkStatus();
+  const size_t wanted = size == 0 ? std::max<size_t>(kRoomMin, expected_) : size + size / 4 + 1;
+  AZ_ASSIGN_OR_RETURN(const size_t room, Room(size, wanted, kRowBytes, sizeof(RowId)));
+  // One after the other, so that only one of them is there twice.
+  rows_.reserve(room);
+  insert_seqs_.reserve(room);
+  hashes_.reserve(room);
+  found_.reserve(room);
+  Count();
+  return absl::OkStatus();
+}
+
+absl::Status EntriesCheck::MakeRoomForRetired() {
+  const size_t size = retired_.size();
+  if (size < retired_.capacity()) return absl::OkStatus();
+  constexpr uint64_t kBytes = sizeof(retired_[0]);
+  const size_t wanted = std::max(kRoomMin, size + size / 4);
+  AZ_ASSIGN_OR_RETURN(const size_t room, Room(size, wanted, kBytes, kBytes));
+  retired_.reserve(room);
   Count();
   return absl::OkStatus();
 }
@@ -122,7 +125,7 @@ absl::Status EntriesCheck::CheckRow(std::string_view key, std::string_view value
                        .insert_seq = stored->insert_seq,
                        .partition = stored->partition,
                        .expires_at_unix_us = stored->expires_at_unix_us};
-  AZ_RETURN_IF_ERROR(MakeRoom());
+  AZ_RETURN_IF_ERROR(MakeRoomForRow());
   rows_.push_back(row);
   insert_seqs_.push_back(stored->insert_seq);
   hashes_.push_back(HashOf(stored->key, entry));
@@ -184,7 +187,7 @@ absl::Status EntriesCheck::CheckRetired(std::string_view key, std::string_view v
     ++found_count_;
     ++retired_of_rows_;
   }
-  AZ_RETURN_IF_ERROR(MakeRoom());
+  AZ_RETURN_IF_ERROR(MakeRoomForRetired());
   // Of a row that a merge dropped a moment ago: segment files may still have it.
   retired_.emplace_back(row, seq);
   const uint64_t page = Raw(row) / RetiredMap::kPageRows;

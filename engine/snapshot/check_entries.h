@@ -4,8 +4,10 @@
 //
 // Types, dimensions, text; order and bounds of row ids and sequence numbers; rows and keys lead to
 // each other one to one; retirements and vectors belong to rows.
-// Memory: 24 bytes a row until Finish, then 8 until ReleaseRows; 16 a retirement. All of it is
-// counted as MemoryPart::kScratch, and more than half of the budget is refused.
+// Memory: 24 bytes a row until Finish, then 8 until ReleaseRows; 16 a retirement. Where there are
+// more rows than were expected it grows by a quarter, and 8 bytes a row, or 16 a retirement, are
+// there twice for a moment. All of it is counted as MemoryPart::kScratch; more than half of the
+// budget, or than nobody else uses, is refused.
 // Thread safety: one owner.
 #pragma once
 
@@ -16,6 +18,7 @@
 #include "storage/row_entries.h"
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include <cstdint>
 #include <string_view>
@@ -24,16 +27,23 @@
 
 namespace azimuth::engine {
 
-// Whether maps of retirements (segment/retired_map.h) of so many bytes are within their share of
-// the budget. ResourceExhausted.
+// Whether maps of retirements (segment/retired_map.h) of so many bytes fit into the memory: the
+// budget, or the share of the machine's that a budget is by itself, where that is more. A running
+// server does not count those maps, and holds as many. ResourceExhausted.
 absl::Status CheckRetiredBytes(uint64_t bytes, const MemoryBudget& memory);
 
 class EntriesCheck final {
  public:
-  // `schema` and `memory` outlive it. Rows are below `next_row` and of commits up to `as_of`.
-  EntriesCheck(const Schema& schema, RowId next_row, Seq as_of, MemoryBudget& memory)
-      : schema_(schema), next_row_(next_row), as_of_(as_of), memory_(memory) {}
-  ~EntriesCheck();
+  // `schema` and `memory` outlive it. Rows are below `next_row` and of commits up to `as_of`. Room
+  // is made for `expected` rows at once; there may be more or less.
+  EntriesCheck(const Schema& schema, RowId next_row, Seq as_of, MemoryBudget& memory,
+               uint64_t expected = 0)
+      : schema_(schema),
+        next_row_(next_row),
+        as_of_(as_of),
+        expected_(expected),
+        total_(memory.total()),
+        counted_(memory, MemoryPart::kScratch) {}
   EntriesCheck(const EntriesCheck&) = delete;
   EntriesCheck& operator=(const EntriesCheck&) = delete;
 
@@ -64,14 +74,19 @@ class EntriesCheck final {
   size_t PlaceOf(RowId row) const;
   uint64_t HashOf(const Key& key, const storage::KeyEntry& entry) const;
   // Before one more row or retirement is kept.
-  absl::Status MakeRoom();
+  absl::Status MakeRoomForRow();
+  absl::Status MakeRoomForRetired();
+  // How many elements of `bytes` there is to be room for, of which there is for `now`; `twice`
+  // bytes of each are there twice meanwhile.
+  absl::StatusOr<size_t> Room(size_t now, size_t wanted, uint64_t bytes, uint64_t twice) const;
   void Count();
 
   const Schema& schema_;
   const RowId next_row_;
   const Seq as_of_;
-  MemoryBudget& memory_;
-  uint64_t counted_ = 0;  // Bytes, with the budget.
+  const uint64_t expected_;
+  const uint64_t total_;
+  CountedBytes counted_;
   uint64_t row_count_ = 0;
   std::vector<RowId> rows_;
   std::vector<Seq> insert_seqs_;  // By place.

@@ -15,6 +15,8 @@
 namespace azimuth::engine {
 namespace {
 
+// Rows between two looks at whether the check is still wanted.
+constexpr uint32_t kStep = 4096;
 constexpr RowId kRowsEnd{std::numeric_limits<uint64_t>::max()};
 
 // The file says something of itself that is not right, or is not there. All else says nothing
@@ -55,7 +57,9 @@ absl::Status SegmentsCheck::Add(const storage::SnapshotFile& file,
   compared->there.Reset((*segment)->size(), false);
   compared->comparison =
       std::make_unique<SegmentComparison>(collection_, **segment, compared->findings);
+  kept_bytes_ += compared->bytes();
   compared_.push_back(std::move(compared));
+  Count();
   return absl::OkStatus();
 }
 
@@ -80,7 +84,7 @@ absl::Status SegmentsCheck::CheckFile(const SealedSegment& segment) const {
   for (size_t slot = 0; slot < schema_.vectors.size(); ++slot) {
     if (!segment.HasGraph(slot)) continue;
     const index::FrozenGraph& graph = *segment.Graph(slot).graph;
-    const uint32_t unreachable = CountUnreachable(graph);
+    AZ_ASSIGN_OR_RETURN(const uint32_t unreachable, CountUnreachable(graph, cancel_));
     if (!IsUnreachable(unreachable, graph.node_count())) continue;
     return DataLoss("graph of field %s: %d of %d nodes cannot be reached",
                     Quoted(schema_.vectors[slot].name), unreachable, graph.node_count());
@@ -97,6 +101,7 @@ absl::Status SegmentsCheck::CheckContent(const SealedSegment& segment) const {
   }
   Seq last{};
   for (uint32_t i = 0; i < segment.size(); ++i) {
+    if (i % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
     const Seq seq = segment.insert_seq(i);
     if (seq == kSeqZero || seq < last || seq > bounds_.as_of) {
       return DataLoss("the row at position %d was inserted at %d, out of order or too late", i,
@@ -106,7 +111,9 @@ absl::Status SegmentsCheck::CheckContent(const SealedSegment& segment) const {
   }
   for (size_t slot = 0; slot < schema_.vectors.size(); ++slot) {
     const uint32_t dim = schema_.vectors[slot].dim;
+    uint32_t steps = 0;
     for (const float* vector : AllVectors(segment, slot)) {
+      if (++steps % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
       if (vector != nullptr && !index::AllFinite(std::span(vector, dim))) {
         return DataLoss("a vector is infinite or not a number");
       }
@@ -146,7 +153,7 @@ absl::Status SegmentsCheck::Visit(storage::RowEntryKind kind, std::string_view k
     const auto field =
         std::find_if(schema_.vectors.begin(), schema_.vectors.end(),
                      [&](const VectorFieldDef& def) { return def.id == parsed.field; });
-    VisitVector(static_cast<size_t>(field - schema_.vectors.begin()), parsed.row, value);
+    return VisitVector(static_cast<size_t>(field - schema_.vectors.begin()), parsed.row, value);
   }
   return absl::OkStatus();
 }
@@ -164,19 +171,37 @@ void SegmentsCheck::VisitRow(RowId row, storage::StoredRow&& stored) {
   // One that the file lacks is told at the end, if it is live.
   if (position_ == size || compared.segment->row_id(position_) != row) return;
   compared.there.Set(position_);
-  positions_.push_back(position_);
-  stored_.emplace_back(std::move(stored));
-  if (positions_.size() == kCompareBatch) CompareRows();
+  batch_.Add(position_, std::move(stored));
+  Count();
+  if (batch_.full()) CompareRows();
 }
 
 void SegmentsCheck::CompareRows() {
-  if (!positions_.empty()) compared_[at_]->comparison->CompareRows(positions_, stored_);
-  positions_.clear();
-  stored_.clear();
+  if (batch_.positions.empty()) return;
+  compared_[at_]->comparison->CompareRows(batch_);
+  batch_.Clear();
+  Count();
+}
+
+void SegmentsCheck::Count() {
+  counted_.Set(kept_bytes_ + batch_.bytes + in_segment_.capacity() * sizeof(in_segment_[0]));
+}
+
+void SegmentsCheck::DropDifferent() {
+  std::erase_if(compared_, [&](const auto& each) {
+    if (each->comparison->agrees()) return false;
+    const std::vector<Finding> found = each->findings.Take();
+    AddBad(each->file.name, absl::StrFormat("%s: it does not agree with the rows: %s: %s",
+                                            PathOf(each->file), found[0].place, found[0].message));
+    kept_bytes_ -= each->bytes();
+    return true;
+  });
+  Count();
 }
 
 void SegmentsCheck::BeginSlot(size_t slot) {
   CompareRows();
+  DropDifferent();
   slot_ = slot;
   seen_slots_[slot] = true;
   at_ = 0;
@@ -184,61 +209,69 @@ void SegmentsCheck::BeginSlot(size_t slot) {
   in_segment_.clear();
 }
 
-void SegmentsCheck::FinishSlot() {
-  if (slot_.has_value()) PassVectors(kRowsEnd);
+absl::Status SegmentsCheck::FinishSlot() {
+  if (slot_.has_value()) AZ_RETURN_IF_ERROR(PassVectors(kRowsEnd));
   slot_.reset();
+  return absl::OkStatus();
 }
 
-void SegmentsCheck::PassVectors(RowId row) {
+absl::Status SegmentsCheck::PassVectors(RowId row) {
   for (; at_ < compared_.size(); ++at_, position_ = 0, in_segment_.clear()) {
     Compared& compared = *compared_[at_];
     const uint32_t size = compared.segment->size();
-    if (in_segment_.empty()) in_segment_ = AllVectors(*compared.segment, *slot_);
+    if (in_segment_.empty()) {
+      in_segment_ = AllVectors(*compared.segment, *slot_);
+      Count();
+    }
     for (; position_ < size && compared.segment->row_id(position_) < row; ++position_) {
+      if (position_ % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
       if (!compared.there.Test(position_)) continue;
       compared.comparison->CompareVector(*slot_, position_, in_segment_[position_], {});
     }
-    if (row < compared.segment->rows().end) return;
+    if (row < compared.segment->rows().end) break;
   }
+  return absl::OkStatus();
 }
 
-void SegmentsCheck::VisitVector(size_t slot, RowId row, std::string_view value) {
+absl::Status SegmentsCheck::VisitVector(size_t slot, RowId row, std::string_view value) {
   if (slot_ != slot) {
-    FinishSlot();
+    AZ_RETURN_IF_ERROR(FinishSlot());
     BeginSlot(slot);
   }
-  PassVectors(row);
-  if (at_ == compared_.size()) return;
+  AZ_RETURN_IF_ERROR(PassVectors(row));
+  if (at_ == compared_.size()) return absl::OkStatus();
   Compared& compared = *compared_[at_];
-  if (position_ == compared.segment->size() || compared.segment->row_id(position_) != row) return;
+  const bool there =
+      position_ < compared.segment->size() && compared.segment->row_id(position_) == row;
+  if (!there) return absl::OkStatus();
   vector_.resize(value.size() / sizeof(float));
   std::memcpy(vector_.data(), value.data(), vector_.size() * sizeof(float));
   compared.comparison->CompareVector(slot, position_, in_segment_[position_], vector_);
   ++position_;
+  return absl::OkStatus();
 }
 
-void SegmentsCheck::Finish(const EntriesCheck& entries) {
+absl::Status SegmentsCheck::Finish(const EntriesCheck& entries) {
   CompareRows();
-  FinishSlot();
+  AZ_RETURN_IF_ERROR(FinishSlot());
   for (size_t slot = 0; slot < schema_.vectors.size() && !compared_.empty(); ++slot) {
     if (seen_slots_[slot]) continue;
     BeginSlot(slot);
-    FinishSlot();
+    AZ_RETURN_IF_ERROR(FinishSlot());
   }
   for (const auto& compared : compared_) {
+    AZ_RETURN_IF_ERROR(cancel_.Check());
     const SealedSegment& segment = *compared->segment;
     compared->comparison->CompareIds(entries.rows(), entries.retired(), segment.rows(),
                                      segment.size());
-    if (compared->comparison->agrees()) {
-      good_.push_back(compared->file);
-      continue;
-    }
-    const std::vector<Finding> found = compared->findings.Take();
-    AddBad(compared->file.name,
-           absl::StrFormat("%s: it does not agree with the rows: %s: %s", PathOf(compared->file),
-                           found[0].place, found[0].message));
   }
+  DropDifferent();
+  for (const auto& compared : compared_) good_.push_back(compared->file);
   compared_.clear();
+  kept_bytes_ = 0;
+  in_segment_ = {};
+  Count();
+  return absl::OkStatus();
 }
 
 }  // namespace azimuth::engine

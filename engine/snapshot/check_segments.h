@@ -2,13 +2,18 @@
 // the entries of the snapshot, while these are read. So a file that was made to say something else
 // than the rows is never restored.
 //
-// Memory: a bit a row, and 8 bytes for each row of the file that is compared.
-// Ownership: borrows the definition, the files and the token. Thread safety: one owner.
+// All files stay mapped until Finish, as those of a collection that is in use do: entries come in
+// order of rows once, and once more for each vector field, and the last comparison is that of ids.
+// One that is found to differ goes at once.
+// Memory, counted as MemoryPart::kScratch: two bits a row, 8 bytes for each row of the file whose
+// vectors are compared, and the rows of one CompareBatch.
+// Ownership: borrows the definition, the files, the memory and the token. Thread safety: one owner.
 #pragma once
 
 #include "base/deadline.h"
 #include "base/ids.h"
 #include "engine/admin/compare_segment.h"
+#include "engine/memory_budget.h"
 #include "engine/schema.h"
 #include "engine/segment/sealed.h"
 #include "engine/snapshot/check_entries.h"
@@ -44,13 +49,14 @@ class SegmentsCheck final {
   };
   // Of the files of `collection` in `folder`.
   SegmentsCheck(std::string folder, std::string collection, const Schema& schema, Bounds bounds,
-                storage::Files& files, const CancelToken& cancel)
+                storage::Files& files, MemoryBudget& memory, const CancelToken& cancel)
       : folder_(std::move(folder)),
         schema_(schema),
         collection_{std::move(collection), {}, schema_},
         bounds_(bounds),
         files_(files),
-        cancel_(cancel) {}
+        cancel_(cancel),
+        counted_(memory, MemoryPart::kScratch) {}
 
   // What a catalog says of a file, and the instance of its directory.
   struct Says {
@@ -64,8 +70,8 @@ class SegmentsCheck final {
   void Begin();
   // All entries, in order of ScanRowEntries, each after EntriesCheck took it.
   absl::Status Visit(storage::RowEntryKind kind, std::string_view key, std::string_view value);
-  // After the last one.
-  void Finish(const EntriesCheck& entries);
+  // After the last one. Errors: of `cancel`.
+  absl::Status Finish(const EntriesCheck& entries);
 
   // Valid after Finish. In order of rows.
   const std::vector<storage::SnapshotFile>& good() const { return good_; }
@@ -81,6 +87,8 @@ class SegmentsCheck final {
     Findings findings;
     index::Bitset there;  // Positions whose rows the snapshot has.
     std::unique_ptr<SegmentComparison> comparison;
+
+    uint64_t bytes() const { return segment->memory_bytes() + there.words().size_bytes(); }
   };
 
   absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
@@ -88,13 +96,16 @@ class SegmentsCheck final {
   absl::Status CheckFile(const SealedSegment& segment) const;
   absl::Status CheckContent(const SealedSegment& segment) const;
   std::string PathOf(const storage::SnapshotFile& file) const;
+  // Takes down why files differ, and lets go of them. Between two passes.
+  void DropDifferent();
   void VisitRow(RowId row, storage::StoredRow&& stored);
   void CompareRows();
-  void VisitVector(size_t slot, RowId row, std::string_view value);
+  absl::Status VisitVector(size_t slot, RowId row, std::string_view value);
   void BeginSlot(size_t slot);
-  void FinishSlot();
+  absl::Status FinishSlot();
   // Up to `row`, the vectors that the snapshot does not have.
-  void PassVectors(RowId row);
+  absl::Status PassVectors(RowId row);
+  void Count();
 
   const std::string folder_;
   const Schema& schema_;
@@ -102,6 +113,8 @@ class SegmentsCheck final {
   const Bounds bounds_;
   storage::Files& files_;
   const CancelToken& cancel_;
+  CountedBytes counted_;
+  uint64_t kept_bytes_ = 0;                          // Of those that are compared.
   std::vector<std::unique_ptr<Compared>> compared_;  // From Begin on in order of rows.
   std::vector<storage::SnapshotFile> good_;
   std::vector<BadSegment> bad_;
@@ -109,8 +122,7 @@ class SegmentsCheck final {
   // Where the rows, and then the vectors of each field, have come to.
   size_t at_ = 0;
   uint32_t position_ = 0;
-  std::vector<uint32_t> positions_;  // The batch.
-  std::vector<std::optional<storage::StoredRow>> stored_;
+  CompareBatch batch_;
   std::optional<size_t> slot_;
   std::vector<bool> seen_slots_;
   std::vector<const float*> in_segment_;  // By position of the file; empty: not yet asked for.

@@ -72,7 +72,8 @@ absl::Status CheckCatalogOf(const storage::Store& store, StoreContent& content,
 
 }  // namespace
 
-absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder, storage::Files& files,
+absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder,
+                                                const BadFiles& bad_files, storage::Files& files,
                                                 MemoryBudget& memory, const CancelToken& cancel) {
   AZ_ASSIGN_OR_RETURN(const auto store, OpenSnapshotStore(folder, files));
   AZ_ASSIGN_OR_RETURN(const auto collections, store->ListCollections());
@@ -82,9 +83,8 @@ absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder, stora
   AZ_ASSIGN_OR_RETURN(content.orphans, FindOrphans(*store, collections));
   AZ_RETURN_IF_ERROR(CheckCatalogOf(*store, content, cancel));
   for (const storage::CollectionEntry& collection : collections) {
-    AZ_ASSIGN_OR_RETURN(const auto source,
-                        SnapshotSource::Open(folder, collection.name, files,
-                                             SnapshotSource::Checksums::kCompared, memory, cancel));
+    AZ_ASSIGN_OR_RETURN(const auto source, SnapshotSource::Open(folder, collection.name, files,
+                                                                &bad_files, memory, cancel));
     for (const storage::SnapshotFile& file : source->segments()) content.segments.insert(file.name);
     content.bad_segments.insert(content.bad_segments.end(), source->bad_segments().begin(),
                                 source->bad_segments().end());

@@ -37,9 +37,11 @@ struct StoreContent {
   std::vector<std::string> wrong;  // Of counters and next ids, in words.
 };
 
-// Of the snapshot in `folder`, whose files were compared with its manifest. Errors: those of
-// SnapshotSource::Open; DataLoss (the catalog contradicts itself, or numbers are out of range).
-absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder, storage::Files& files,
+// Of the snapshot in `folder`, whose files were compared with its manifest; `bad_files` are not as
+// that says, and none of them is opened. Errors: those of SnapshotSource::Open; DataLoss (the
+// catalog contradicts itself, or numbers are out of range).
+absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder,
+                                                const BadFiles& bad_files, storage::Files& files,
                                                 MemoryBudget& memory, const CancelToken& cancel);
 
 // Puts right the copy of the database in `rocks`: it then has what was checked, and nothing else.

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <set>
 #include <utility>
 
 namespace azimuth::engine {
@@ -65,7 +64,7 @@ class DirectoryRestorer final {
  private:
   absl::Status CheckTarget();
   absl::Status CheckSnapshot();
-  absl::Status CheckStore(const std::set<std::string>& told);
+  absl::Status CheckStore(const BadFiles& told);
   absl::Status CheckRoom() const;
   absl::Status Begin();
   absl::Status Clear();
@@ -124,13 +123,13 @@ absl::Status DirectoryRestorer::CheckSnapshot() {
   std::erase_if(needed.files,
                 [](const storage::SnapshotFile& file) { return file.name.ends_with(".seg"); });
   AZ_RETURN_IF_ERROR(storage::CheckSnapshotFiles(folder_, needed, files_));
-  std::set<std::string> told;
+  BadFiles told;
   for (const storage::SnapshotFile& file : manifest_.files) {
     const absl::Status status = storage::VerifySnapshotFile(folder_, file, files_, cancel_);
     // What is wrong with a segment file costs no rows.
     if (absl::IsDataLoss(status) && file.name.ends_with(".seg")) {
       result_.warnings.emplace_back(status.message());
-      told.insert(file.name);
+      told.emplace(file.name, status.message());
       continue;
     }
     AZ_RETURN_IF_ERROR(status);
@@ -142,8 +141,8 @@ absl::Status DirectoryRestorer::CheckSnapshot() {
   return absl::OkStatus();
 }
 
-absl::Status DirectoryRestorer::CheckStore(const std::set<std::string>& told) {
-  AZ_ASSIGN_OR_RETURN(content_, CheckSnapshotStore(folder_, files_, memory_, cancel_));
+absl::Status DirectoryRestorer::CheckStore(const BadFiles& told) {
+  AZ_ASSIGN_OR_RETURN(content_, CheckSnapshotStore(folder_, told, files_, memory_, cancel_));
   result_.collections = content_.collections;
   for (const BadSegment& bad : content_.bad_segments) {
     if (!told.contains(bad.name)) result_.warnings.push_back(bad.why);

@@ -244,9 +244,9 @@ absl::StatusOr<RestoreResult> RestoreInTurn(Core& core, const std::string& folde
         "collection %s already exists; restore it under another name, or with overwrite",
         Quoted(target));
   }
-  AZ_ASSIGN_OR_RETURN(const auto source, SnapshotSource::Open(folder, spec.collection, core.files(),
-                                                              SnapshotSource::Checksums::kCompare,
-                                                              core.memory, cancel));
+  AZ_ASSIGN_OR_RETURN(const auto source,
+                      SnapshotSource::Open(folder, spec.collection, core.files(),
+                                           /*compared=*/nullptr, core.memory, cancel));
   return Restore(core, *source, target, spec.overwrite, cancel).Run();
 }
 

@@ -16,6 +16,8 @@ namespace {
 
 constexpr uint64_t kReadCacheBytes = uint64_t{32} << 20;
 constexpr uint64_t kStep = 4096;
+// A row and its key take more, compressed or not.
+constexpr uint64_t kEntryBytesMin = 8;
 
 bool IsSegment(const storage::SnapshotFile& file) {
   return file.name.ends_with(".seg");
@@ -52,15 +54,16 @@ absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::str
 
 absl::StatusOr<std::unique_ptr<SnapshotSource>> SnapshotSource::Open(
     const std::string& folder, std::string_view collection, storage::Files& files,
-    Checksums checksums, MemoryBudget& memory, const CancelToken& cancel) {
-  std::unique_ptr<SnapshotSource> source(new SnapshotSource(folder, files, checksums, memory));
+    const BadFiles* compared, MemoryBudget& memory, const CancelToken& cancel) {
+  std::unique_ptr<SnapshotSource> source(new SnapshotSource(folder, files, memory));
   AZ_ASSIGN_OR_RETURN(source->manifest_, ReadManifest(folder, files));
   // Before anything of a file is believed. What is wrong with a segment file costs no rows.
   storage::SnapshotManifest needed = source->manifest_;
   std::erase_if(needed.files, IsSegment);
   AZ_RETURN_IF_ERROR(storage::CheckSnapshotFiles(folder, needed, files));
   for (const storage::SnapshotFile& file : needed.files) {
-    AZ_RETURN_IF_ERROR(source->Verify(file, cancel));
+    if (compared != nullptr) break;
+    AZ_RETURN_IF_ERROR(storage::VerifySnapshotFile(folder, file, files, cancel));
   }
   AZ_RETURN_IF_ERROR(source->manifest_.kind == storage::SnapshotKind::kCollection
                          ? source->OpenCollection(collection)
@@ -70,7 +73,7 @@ absl::StatusOr<std::unique_ptr<SnapshotSource>> SnapshotSource::Open(
                     source->created_unix_us_);
   }
   AZ_ASSIGN_OR_RETURN(source->schema_, ReadDefinition(source->definition_));
-  AZ_RETURN_IF_ERROR(source->TakeSegments(cancel));
+  AZ_RETURN_IF_ERROR(source->TakeSegments(compared, cancel));
   AZ_RETURN_IF_ERROR(source->CheckEntries(cancel));
   return source;
 }
@@ -83,6 +86,7 @@ absl::Status SnapshotSource::OpenCollection(std::string_view collection) {
   }
   definition_ = manifest_.definition;
   next_row_ = manifest_.next_row;
+  live_rows_ = manifest_.live_rows;
   created_unix_us_ = manifest_.collection_created_unix_us;
   return absl::OkStatus();
 }
@@ -111,33 +115,30 @@ absl::Status SnapshotSource::OpenStore(std::string_view collection) {
   created_unix_us_ = entry->created_unix_us;
   AZ_ASSIGN_OR_RETURN(const storage::RowStoreCounters counters, store_->GetCounters(row_store_));
   next_row_ = counters.next_row;
+  live_rows_ = counters.live_rows;
   if (Raw(next_row_) > storage::kSnapshotRowIdMax) {
     return DataLoss("the counters of collection %s are out of range", Quoted(name_));
   }
   return absl::OkStatus();
 }
 
-absl::Status SnapshotSource::Verify(const storage::SnapshotFile& file,
-                                    const CancelToken& cancel) const {
-  if (checksums_ == Checksums::kCompared) return absl::OkStatus();
-  return storage::VerifySnapshotFile(folder_, file, files_, cancel);
-}
-
-absl::Status SnapshotSource::TakeSegments(const CancelToken& cancel) {
+absl::Status SnapshotSource::TakeSegments(const BadFiles* compared, const CancelToken& cancel) {
   segments_check_ = std::make_unique<SegmentsCheck>(
       folder_, name_, schema_,
-      SegmentsCheck::Bounds{.next_row = next_row_, .as_of = manifest_.as_of}, files_, cancel);
+      SegmentsCheck::Bounds{.next_row = next_row_, .as_of = manifest_.as_of}, files_, memory_,
+      cancel);
   if (store_ == nullptr) {
     for (const storage::SnapshotFile& file : manifest_.files) {
-      if (IsSegment(file)) AZ_RETURN_IF_ERROR(TakeSegment(file.name, std::nullopt, cancel));
+      if (!IsSegment(file)) continue;
+      AZ_RETURN_IF_ERROR(TakeSegment(file.name, std::nullopt, compared, cancel));
     }
   } else {
     AZ_ASSIGN_OR_RETURN(const auto entries, store_->ListSegments());
     for (const storage::SegmentEntry& entry : entries) {
       if (entry.row_store != row_store_) continue;
-      AZ_RETURN_IF_ERROR(
-          TakeSegment(absl::StrFormat("%016x.seg", Raw(entry.id)),
-                      SegmentsCheck::Says{.entry = entry, .instance = manifest_.instance}, cancel));
+      AZ_RETURN_IF_ERROR(TakeSegment(
+          absl::StrFormat("%016x.seg", Raw(entry.id)),
+          SegmentsCheck::Says{.entry = entry, .instance = manifest_.instance}, compared, cancel));
     }
   }
   segments_check_->Begin();
@@ -147,19 +148,35 @@ absl::Status SnapshotSource::TakeSegments(const CancelToken& cancel) {
 // Segment files are derived: what is wrong with one is no reason to restore nothing.
 absl::Status SnapshotSource::TakeSegment(const std::string& name,
                                          const std::optional<SegmentsCheck::Says>& says,
-                                         const CancelToken& cancel) {
-  const storage::SnapshotFile* file = manifest_.Find(name);
-  const absl::Status status = file == nullptr
-                                  ? DataLoss("%s: the snapshot was made without it", name)
-                                  : Verify(*file, cancel);
-  if (status.ok()) return segments_check_->Add(*file, says);
+                                         const BadFiles* compared, const CancelToken& cancel) {
+  const absl::Status status = VerifySegment(name, compared, cancel);
+  if (status.ok()) return segments_check_->Add(*manifest_.Find(name), says);
   if (!absl::IsDataLoss(status)) return status;
   segments_check_->AddBad(name, std::string(status.message()));
   return absl::OkStatus();
 }
 
+absl::Status SnapshotSource::VerifySegment(const std::string& name, const BadFiles* compared,
+                                           const CancelToken& cancel) const {
+  const storage::SnapshotFile* file = manifest_.Find(name);
+  if (file == nullptr) return DataLoss("%s: the snapshot was made without it", name);
+  if (compared == nullptr) return storage::VerifySnapshotFile(folder_, *file, files_, cancel);
+  const auto bad = compared->find(name);
+  return bad == compared->end() ? absl::OkStatus() : absl::DataLossError(bad->second);
+}
+
+// Those that are live, of which there cannot be more than the files have bytes for.
+uint64_t SnapshotSource::ExpectedRows() const {
+  uint64_t bytes = 0;
+  for (const storage::SnapshotFile& file : manifest_.files) {
+    if (!IsSegment(file)) bytes += file.bytes;
+  }
+  return std::min({live_rows_, Raw(next_row_), bytes / kEntryBytesMin});
+}
+
 absl::Status SnapshotSource::CheckEntries(const CancelToken& cancel) {
-  check_ = std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of, memory_);
+  check_ =
+      std::make_unique<EntriesCheck>(schema_, next_row_, manifest_.as_of, memory_, ExpectedRows());
   absl::Status status = Scan(
       [&](storage::RowEntryKind kind, std::string_view key,
           std::string_view value) -> absl::Status {
@@ -170,7 +187,7 @@ absl::Status SnapshotSource::CheckEntries(const CancelToken& cancel) {
       cancel);
   if (status.ok()) status = check_->Finish();
   if (!status.ok()) return AtPlace(absl::StrFormat("collection %s", Quoted(name_)), status);
-  segments_check_->Finish(*check_);
+  AZ_RETURN_IF_ERROR(segments_check_->Finish(*check_));
   segments_ = segments_check_->good();
   bad_segments_ = segments_check_->bad();
   segments_check_.reset();

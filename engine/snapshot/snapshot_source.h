@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,21 +31,23 @@ namespace azimuth::engine {
 absl::StatusOr<std::unique_ptr<storage::Store>> OpenSnapshotStore(const std::string& folder,
                                                                   storage::Files& files);
 
+// Segment files that are not as the manifest says, by name, and why (with the path).
+using BadFiles = std::map<std::string, std::string>;
+
 class SnapshotSource final {
  public:
-  // Whether the files were compared with their checksums just before.
-  enum class Checksums { kCompare, kCompared };
-
   // Reads all of what is needed of the snapshot in `folder` and compares it with its checksums and
   // with itself: rows, keys and retirements with each other, segment files with rows. `memory` has
   // what that takes. `collection`: which one of a snapshot of the whole store; empty or its own
-  // name for one of a collection. Errors: DataLoss (what cannot be made again is damaged or
+  // name for one of a collection. `compared`: all files were compared with their checksums just
+  // before, and these, none of which is opened, were found to be bad; null: that is done here.
+  // Errors: DataLoss (what cannot be made again is damaged or
   // missing), InvalidArgument (links and the like, or no collection was named), NotFound (it has no
   // such collection), FailedPrecondition (a newer format), ResourceExhausted (the memory is not for
   // so many rows), those of `cancel`.
   static absl::StatusOr<std::unique_ptr<SnapshotSource>> Open(
       const std::string& folder, std::string_view collection, storage::Files& files,
-      Checksums checksums, MemoryBudget& memory, const CancelToken& cancel);
+      const BadFiles* compared, MemoryBudget& memory, const CancelToken& cancel);
 
   const std::string& folder() const { return folder_; }
   const storage::SnapshotManifest& manifest() const { return manifest_; }
@@ -63,26 +66,28 @@ class SnapshotSource final {
   absl::Status Scan(const storage::RowEntryVisitor& visit, const CancelToken& cancel) const;
 
  private:
-  SnapshotSource(std::string folder, storage::Files& files, Checksums checksums,
-                 MemoryBudget& memory)
-      : folder_(std::move(folder)), files_(files), checksums_(checksums), memory_(memory) {}
+  SnapshotSource(std::string folder, storage::Files& files, MemoryBudget& memory)
+      : folder_(std::move(folder)), files_(files), memory_(memory) {}
   absl::Status OpenCollection(std::string_view collection);
   absl::Status OpenStore(std::string_view collection);
-  absl::Status Verify(const storage::SnapshotFile& file, const CancelToken& cancel) const;
-  absl::Status TakeSegments(const CancelToken& cancel);
+  absl::Status TakeSegments(const BadFiles* compared, const CancelToken& cancel);
   absl::Status TakeSegment(const std::string& name, const std::optional<SegmentsCheck::Says>& says,
-                           const CancelToken& cancel);
+                           const BadFiles* compared, const CancelToken& cancel);
+  // What a check of the checksums says of a segment file.
+  absl::Status VerifySegment(const std::string& name, const BadFiles* compared,
+                             const CancelToken& cancel) const;
   absl::Status CheckEntries(const CancelToken& cancel);
+  uint64_t ExpectedRows() const;
 
   const std::string folder_;
   storage::Files& files_;
-  const Checksums checksums_;
   MemoryBudget& memory_;
   storage::SnapshotManifest manifest_;
   std::string name_;
   std::string definition_;
   Schema schema_;
   RowId next_row_{};
+  uint64_t live_rows_ = 0;       // As is said, and not yet checked.
   int64_t created_unix_us_ = 0;  // Of the collection.
   uint64_t entry_bytes_ = 0;
   std::unique_ptr<EntriesCheck> check_;

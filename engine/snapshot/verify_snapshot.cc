@@ -5,7 +5,6 @@
 #include "engine/snapshot/snapshot_source.h"
 #include "storage/snapshot_folder.h"
 
-#include <set>
 #include <string>
 #include <utility>
 
@@ -51,7 +50,7 @@ class Check final {
     // A link in place of a segment file is no damage by chance: it is not restored from.
     const bool costs_rows = !is_segment || absl::IsInvalidArgument(status);
     if (status.ok()) report_.bytes_read += file.bytes;
-    if (!status.ok()) noted_.insert(file.name);
+    if (!status.ok()) noted_.emplace(file.name, status.message());
     return Note(status, costs_rows);
   }
 
@@ -72,12 +71,12 @@ class Check final {
   }
 
   absl::Status CheckCollection(std::string_view name) {
-    const auto source = SnapshotSource::Open(
-        folder_, name, core_.files(), SnapshotSource::Checksums::kCompared, core_.memory, cancel_);
+    const auto source =
+        SnapshotSource::Open(folder_, name, core_.files(), &noted_, core_.memory, cancel_);
     AZ_RETURN_IF_ERROR(Note(source.status(), /*costs_rows=*/true));
     if (!source.ok()) return absl::OkStatus();
     for (const BadSegment& bad : (*source)->bad_segments()) {
-      if (!noted_.insert(bad.name).second) continue;
+      if (!noted_.emplace(bad.name, bad.why).second) continue;
       AZ_RETURN_IF_ERROR(Note(absl::DataLossError(bad.why), /*costs_rows=*/false));
     }
     report_.rows += (*source)->entries().row_count();
@@ -90,7 +89,7 @@ class Check final {
   const std::string folder_;
   const CancelToken& cancel_;
   SnapshotReport report_;
-  std::set<std::string> noted_;  // Files whose problem was taken down.
+  BadFiles noted_;  // Whose problem was taken down.
 };
 
 }  // namespace

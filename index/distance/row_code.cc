@@ -102,7 +102,7 @@ RowCode ScalarEncodeRow(std::span<const float> row, uint8_t* code) {
   double error_square = 0;
   for (size_t i = 0; i < row.size(); ++i) {
     const float level = std::clamp((row[i] - result.offset) * inverse, 0.0F, kRowCodeMax);
-    const float rounded = fits ? std::nearbyint(level) : 0;
+    const float rounded = fits && level >= 0 ? std::nearbyint(level) : 0;  // 0 if not a number.
     code[i] = static_cast<uint8_t>(rounded);
     const double x = row[i];
     const double error = x - (double{result.offset} + double{result.scale} * double{rounded});
@@ -119,7 +119,7 @@ void EncodeQuery(std::span<const float> query, QueryCode& out) {
   for (const float x : query) largest = std::max(largest, std::abs(x));
   out.code.assign(RowCodeBytes(query.size()), 0);
   out.scale = largest / kQueryCodeMax;
-  const bool fits = out.scale >= std::numeric_limits<float>::min();
+  const bool fits = out.scale >= std::numeric_limits<float>::min() && AllFinite(query);
   if (!fits) out.scale = 0;
   out.sum = 0;
   double error = 0;

@@ -1,6 +1,7 @@
-// RowCode: a row as 7-bit numbers with a scale and an offset of its own, a quarter of its bytes,
-// and bounds of a distance that need nothing but the code: a scan reads codes, and rows themselves
-// only where they may be among the nearest. No training: each row stands for itself.
+// RowCode: a row as 7-bit numbers with a scale and an offset of its own, a quarter to a half of its
+// bytes if it has 48 dimensions or more, and bounds of a distance that need nothing but the code: a
+// scan reads codes, and rows themselves only where they may be among the nearest. No training: each
+// row stands for itself.
 //
 // A row x is offset + scale * code + e, and |e| is kept, so by Cauchy and Schwarz the inner product
 // of the decoded row and query is off by at most |q| |e_x| + |e_q| |x_decoded|. 7 bits and not 8:
@@ -47,9 +48,11 @@ struct QueryCode {
   float slack = 0;  // Of rounding, as a share of the squares of the norms.
 };
 
-// Writes RowCodeBytes(row.size()) bytes to `code`. Rows whose range overflows get an infinite
-// error.
+// Writes RowCodeBytes(row.size()) bytes to `code`. Rows whose range overflows, or with an element
+// that is not finite (of a store that is damaged), get an infinite error. REQUIRES: row.size() is
+// not 0.
 RowCode EncodeRow(std::span<const float> row, uint8_t* code);
+// With an element that is not finite no bound says anything.
 void EncodeQuery(std::span<const float> query, QueryCode& out);
 
 // Lower bounds of the distances that DistanceKernels of `metric` compute, for `count` rows that

@@ -17,8 +17,11 @@ namespace azimuth::index {
 class CodeFilter final {
  public:
   static constexpr uint32_t kBlockRowsMax = 64;
-  // Below so many dimensions rows are hardly longer than their codes.
-  static constexpr size_t kDimMin = 32;
+  // Whether codes of rows of `dim` are enough shorter than the rows: at most five eighths, from 32
+  // dimensions on.
+  static constexpr bool Saves(size_t dim) {
+    return (RowCodeBytes(dim) + sizeof(RowCode)) * 8 <= dim * sizeof(float) * 5;
+  }
 
   CodeFilter(Metric metric, std::span<const float> query);
 

@@ -54,6 +54,22 @@ class WaitingBuild final {
   std::thread thread_;
 };
 
+TEST(CountedBytes, StandInTheBudgetAsLongAsTheirOwner) {
+  MemoryBudget budget(100);
+  budget.Add(MemoryPart::kGrowing, 30);
+  {
+    CountedBytes counted(budget, MemoryPart::kScratch);
+    EXPECT_EQ(counted.Free(), 70U);
+    counted.Set(60);
+    counted.Set(50);
+    EXPECT_EQ(budget.used(MemoryPart::kScratch), 50U);
+    EXPECT_EQ(counted.Free(), 70U);  // Its own are no other's.
+    budget.Add(MemoryPart::kGrowing, 90);
+    EXPECT_EQ(counted.Free(), 0U);
+  }
+  EXPECT_EQ(budget.used(MemoryPart::kScratch), 0U);
+}
+
 CancelToken Soon() {
   return {std::chrono::steady_clock::now() + std::chrono::milliseconds(1), {}};
 }

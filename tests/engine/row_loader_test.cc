@@ -105,7 +105,7 @@ class RowLoaderTest : public ManualDatabaseTest {
   void ExpectBuilt() {
     Build();
     const auto stats = Stats();
-    EXPECT_LE(stats.segments.size(), 3U);
+    EXPECT_LE(stats.segments.size(), 2U);
     EXPECT_EQ(stats.unindexed_rows, 0U);
     EXPECT_LE(Files().size(), stats.segments.size());
     const auto found = db_->Search("c", VectorOf(7), {.limit = 1, .ef = 10}, kNoCancel);

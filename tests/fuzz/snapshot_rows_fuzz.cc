@@ -83,7 +83,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view rest(reinterpret_cast<const char*>(data) + 1, size - 1);
   const MemoryFile file(data[0] % 2 == 0 ? std::string(rest) : WithRightChecksums(rest));
-  azimuth::engine::EntriesCheck check(schema, azimuth::RowId{1000}, kAsOf);
+  azimuth::engine::MemoryBudget memory(uint64_t{1} << 30);
+  azimuth::engine::EntriesCheck check(schema, azimuth::RowId{1000}, kAsOf, memory);
   bool right = true;
   uint64_t entries = 0;
   const auto counts = ReadSnapshotRows(

@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "tests/engine/admin/verify_fixture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -13,6 +14,7 @@ namespace {
 
 using storage::CommitBatch;
 using storage::Store;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 class VerifyRows : public testing::VerifyTest {
@@ -231,6 +233,26 @@ TEST_F(VerifyRows, FindsIdsThatWouldBeGivenOutTwice) {
     batch.PutNextIds({CollectionId{2}, RowStoreId{3}, SegmentId{100}});
   });
   ExpectDerived("catalog.next_ids", "next ids");
+}
+
+// Beside a server such a store would be younger than what is looked at.
+TEST_F(VerifyRows, FindsARowStoreOfRowTablesPastTheNextIds) {
+  constexpr RowStoreId kNobodys{90};
+  {
+    const auto store = OpenStore();
+    const auto tables = store->NewRowTables();
+    tables->PutEncodedRow(kNobodys, RowId{0}, storage::EncodeRow(RowOf(*store, kItems, RowId{7})));
+    ASSERT_OK(store->TakeIn(*tables));
+    ASSERT_OK_AND_ASSIGN(const auto ends, store->ListTablesEnds());
+    EXPECT_TRUE(std::any_of(ends.begin(), ends.end(),
+                            [](const auto& entry) { return entry.first == kNobodys; }));
+    ASSERT_OK(store->Close());
+  }
+  ExpectSource("store.no_collection", "row store 90");
+  ExpectDerived("catalog.next_ids", "next ids");
+  EXPECT_THAT(Repair().repairs, Contains(HasSubstr("the ids that are next")));
+  ASSERT_OK_AND_ASSIGN(const storage::NextIds next, OpenStore()->GetNextIds());
+  EXPECT_GT(next.row_store, kNobodys);
 }
 
 TEST_F(VerifyRows, ListsAHundredOfAKindAndCountsTheOthers) {

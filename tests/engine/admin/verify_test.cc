@@ -465,7 +465,7 @@ TEST(CheckGraph, CountsTheNodesThatTheEntryDoesNotLeadTo) {
   auto* begin = aligned.data() + (64 - reinterpret_cast<uintptr_t>(aligned.data()) % 64);
   std::memcpy(begin, bytes.data(), bytes.size());
   ASSERT_OK_AND_ASSIGN(const auto open, index::FrozenGraph::Open({begin, bytes.size()}));
-  EXPECT_EQ(CountUnreachable(open), 2U);
+  EXPECT_EQ(*CountUnreachable(open, CancelToken()), 2U);
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace azimuth::engine {
@@ -155,6 +157,77 @@ TEST(GrowingSegment, AFieldWithoutVectorsTakesNoRoomForThem) {
   const uint64_t small = bytes_of(schema);
   schema.vectors[0].dim = 4096;
   EXPECT_EQ(bytes_of(schema), small);
+}
+
+// A schema whose second field is long enough for codes.
+Schema CodedSchema() {
+  Schema schema = TestSchema();
+  schema.vectors[1].dim = 64;
+  return schema;
+}
+
+// Row i has the second field if `has` it: i, 0, 0, ...
+void AppendCoded(GrowingSegment& segment, uint32_t i, bool has) {
+  storage::StoredRow row;
+  row.insert_seq = Seq{100 + i};
+  row.key = Key(int64_t{i});
+  std::vector<float> rare(64, 0.0F);
+  rare[0] = static_cast<float>(i);
+  const std::vector<std::span<const float>> vectors = {
+      {}, has ? std::span<const float>(rare) : std::span<const float>()};
+  segment.Append(RowId{10 + i}, std::move(row), vectors);
+}
+
+TEST(GrowingSegment, WithoutCodesItIsSmallerAndAScanFindsTheSame) {
+  const Schema schema = CodedSchema();
+  constexpr uint32_t kRows = 2000;
+  GrowingSegment with(schema, RowId{10}, kRows);
+  GrowingSegment without(schema, RowId{10}, kRows, nullptr, GrowingSegment::Codes::kNone);
+  for (uint32_t i = 0; i < kRows; ++i) {
+    AppendCoded(with, i, true);
+    AppendCoded(without, i, true);
+  }
+  EXPECT_LE(without.memory_bytes() + kRows * uint64_t{64}, with.memory_bytes());
+  std::vector<float> query(64, 0.0F);
+  query[0] = 777.3F;
+  index::TopK top;
+  std::vector<std::vector<index::Neighbor>> found;
+  for (const GrowingSegment* segment : {&with, &without}) {
+    top.Reset(10, nullptr);
+    ASSERT_OK(segment->Scan(1, query.data(), kRows, nullptr, top, kNoCancel));
+    found.push_back(top.Sorted());
+  }
+  ASSERT_EQ(found[0].size(), 10U);
+  EXPECT_EQ(found[0][0].position, 777U);
+  for (size_t i = 0; i < 10; ++i) {
+    EXPECT_EQ(found[0][i].position, found[1][i].position);
+    EXPECT_EQ(found[0][i].distance, found[1][i].distance);
+  }
+}
+
+// The first vector of a chunk, and room for its codes, come while others read rows of the chunk.
+TEST(GrowingSegment, AScanMayGoOnWhileRowsComeOfWhichFewHaveTheVector) {
+  const Schema schema = CodedSchema();
+  constexpr uint32_t kRows = 8000;
+  constexpr uint32_t kEvery = 90;
+  GrowingSegment segment(schema, RowId{10}, kRows);
+  std::thread writer([&] {
+    for (uint32_t i = 0; i < kRows; ++i) AppendCoded(segment, i, i % kEvery == kEvery - 1);
+  });
+  const std::vector<float> query(64, 0.0F);
+  index::TopK top;
+  uint32_t rows = 0;
+  while (rows < kRows) {
+    rows = segment.size();
+    top.Reset(3, nullptr);
+    const auto computed = segment.Scan(1, query.data(), rows, nullptr, top, kNoCancel);
+    EXPECT_OK(computed);
+    EXPECT_EQ(computed.value_or(0), rows / kEvery);
+    if (rows >= kEvery) {
+      EXPECT_EQ(top.Sorted()[0].position, kEvery - 1);
+    }
+  }
+  writer.join();
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
@@ -107,7 +108,7 @@ TEST_F(EntriesCheckTest, CountsItsMemoryAndGivesItBack) {
 }
 
 TEST_F(EntriesCheckTest, RefusesMoreRowsThanTheMemoryIsFor) {
-  MemoryBudget small(1024);
+  MemoryBudget small(256);
   {
     EntriesCheck check(schema_, kNextRow, kAsOf, small);
     const absl::Status status = storage::ScanRowEntries(
@@ -116,9 +117,65 @@ TEST_F(EntriesCheckTest, RefusesMoreRowsThanTheMemoryIsFor) {
           return check.Visit(kind, key, value);
         },
         nullptr);
-    EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("at most 512")));
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("the 128 bytes")));
   }
   EXPECT_EQ(small.used(), 0U);
+}
+
+class EntriesCheckMemory : public EntriesCheckTest {
+ protected:
+  static constexpr uint64_t kRows = 20'000;
+  // About what it takes to check them.
+  static constexpr uint64_t kBytes = kRows * 25;
+
+  EntriesCheckMemory() {
+    Change([&](CommitBatch& batch) {
+      for (uint64_t i = 0; i < kRows; ++i) Put(batch, 6 + i, static_cast<int64_t>(10 + i), 13);
+    });
+  }
+  // In a budget of which `others` bytes are used, with room for `expected` rows from the start.
+  absl::Status CheckIn(uint64_t total, uint64_t others, uint64_t expected) {
+    MemoryBudget memory(total);
+    memory.Add(MemoryPart::kGrowing, static_cast<int64_t>(others));
+    absl::Status status;
+    {
+      EntriesCheck check(schema_, RowId{100 + kRows}, kAsOf, memory, expected);
+      status = storage::ScanRowEntries(
+          *store_, kRowStore, RowId{~uint64_t{0}},
+          [&](storage::RowEntryKind kind, std::string_view key, std::string_view value) {
+            const absl::Status visited = check.Visit(kind, key, value);
+            EXPECT_LE(memory.used(MemoryPart::kScratch), total / 2);
+            EXPECT_LE(memory.used(), std::max(total, others));
+            return visited;
+          },
+          nullptr);
+      if (status.ok()) status = check.Finish();
+    }
+    EXPECT_EQ(memory.used(), others);
+    return status;
+  }
+};
+
+TEST_F(EntriesCheckMemory, HalfOfTheBudgetIsForAsManyRowsAsFit) {
+  constexpr uint64_t kTotal = kBytes * 21 / 10;
+  EXPECT_OK(CheckIn(kTotal, 0, kRows + 3));
+  // Also where far fewer are there than were expected.
+  EXPECT_OK(CheckIn(kTotal, 0, uint64_t{1} << 40));
+  EXPECT_THAT(CheckIn(kBytes * 19 / 10, 0, kRows + 3),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(EntriesCheckMemory, RowsThatWereNotExpectedTakeAThirdMoreAtMost) {
+  EXPECT_OK(CheckIn(kBytes * 28 / 10, 0, 0));
+  EXPECT_OK(CheckIn(kBytes * 28 / 10, 0, kRows / 2));
+}
+
+TEST_F(EntriesCheckMemory, WhatOthersUseIsNotTaken) {
+  constexpr uint64_t kTotal = kBytes * 4;
+  EXPECT_OK(CheckIn(kTotal, kTotal - kBytes * 11 / 10, kRows + 3));
+  EXPECT_THAT(CheckIn(kTotal, kTotal - kBytes * 9 / 10, kRows + 3),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(CheckIn(kTotal, kTotal + 1, 0), StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
 TEST_F(EntriesCheckTest, LetsARetirementPassWhoseRowAMergeHasDropped) {
@@ -246,6 +303,9 @@ TEST_F(EntriesCheckTest, KnowsWhatRetirementsTakeInMemory) {
   ASSERT_OK(far.Finish());
   EXPECT_GT(far.retired_bytes(), uint64_t{1} << 40);
   EXPECT_OK(CheckRetiredBytes(check_->retired_bytes(), memory_));
+  // A running server of this budget may have as many.
+  EXPECT_OK(CheckRetiredBytes(memory_.total(), memory_));
+  EXPECT_OK(CheckRetiredBytes(MemoryBudget::DefaultTotal(), memory_));
   EXPECT_THAT(CheckRetiredBytes(far.retired_bytes(), memory_),
               StatusIs(absl::StatusCode::kResourceExhausted));
 }

@@ -1,18 +1,25 @@
 #include "engine/snapshot/check_segments.h"
 
+#include "base/status.h"
 #include "engine/admin/verify.h"
 #include "engine/snapshot/restore_directory.h"
 #include "index/graph/frozen_graph.h"
+#include "storage/snapshot_rows.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
 #include "tests/support/aligned_bytes.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,6 +27,7 @@ namespace azimuth::engine {
 namespace {
 
 using ::azimuth::testing::AlignedBytes;
+using ::azimuth::testing::StatusIs;
 using ::azimuth::testing::TempDir;
 using storage::SectionId;
 using storage::SectionKind;
@@ -201,6 +209,95 @@ TEST_P(SnapshotSegmentsTest, AreFoundOutAndCostNoRows) {
 
 INSTANTIATE_TEST_SUITE_P(ThatLie, SnapshotSegmentsTest, ::testing::ValuesIn(kLies),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// Records of 300 KiB each, in one segment file of a snapshot of the collection.
+class LongSnapshotSegments : public testing::SnapshotTest {
+ protected:
+  static constexpr int64_t kRows = 60;
+  static constexpr size_t kRowBytes = size_t{300} << 10;
+
+  void SetUp() override {
+    ASSERT_OK(
+        db_->CreateCollection("c", testing::SmallSchema(testing::kSnapshotDim), false, kNoCancel));
+    std::vector<std::vector<float>> vectors(kRows);
+    for (int64_t i = 0; i < kRows; ++i) {
+      std::vector<float>& vector = vectors[static_cast<size_t>(i)];
+      vector = RandomVector();
+      std::vector<RecordInput> records = {MakeRecord(i, i, vector)};
+      records[0].fields.push_back(
+          {"color", Value{std::string(kRowBytes, static_cast<char>('a' + i % 26))}});
+      ASSERT_OK(db_->Upsert("c", std::move(records), kNoCancel));
+    }
+    Settle();
+    Snapshot("c", "s");
+    ASSERT_OK_AND_ASSIGN(manifest_, storage::ReadSnapshotManifest(FolderOf(info_.id), files_));
+    ASSERT_OK_AND_ASSIGN(schema_, DecodeSchema(manifest_.definition));
+  }
+  // All up to Finish; `peak` is what it held at most.
+  void CheckAll(SegmentsCheck& check, EntriesCheck& entries, const MemoryBudget& memory,
+                uint64_t& peak) {
+    for (const storage::SnapshotFile& file : manifest_.files) {
+      if (!file.name.ends_with(".seg")) continue;
+      ASSERT_OK(check.Add(file, std::nullopt));
+    }
+    check.Begin();
+    ASSERT_OK_AND_ASSIGN(const auto rows, files_.OpenToRead(FolderOf(info_.id) + "/rows.dat"));
+    const auto counts = storage::ReadSnapshotRows(
+        *rows, manifest_.as_of,
+        [&](storage::RowEntryKind kind, std::string_view key,
+            std::string_view value) -> absl::Status {
+          AZ_RETURN_IF_ERROR(entries.Visit(kind, key, value));
+          AZ_RETURN_IF_ERROR(check.Visit(kind, key, value));
+          peak = std::max(peak, memory.used());
+          return absl::OkStatus();
+        },
+        kNoCancel);
+    ASSERT_OK(counts);
+    ASSERT_OK(entries.Finish());
+  }
+  SegmentsCheck::Bounds Bounds() const {
+    return {.next_row = manifest_.next_row, .as_of = manifest_.as_of};
+  }
+
+  storage::Files& files_ = storage::Files::Posix();
+  storage::SnapshotManifest manifest_;
+  Schema schema_;
+  MemoryBudget memory_{uint64_t{1} << 30};
+  MemoryBudget of_entries_{uint64_t{1} << 30};
+};
+
+TEST_F(LongSnapshotSegments, AreComparedInBoundedMemory) {
+  uint64_t peak = 0;
+  {
+    SegmentsCheck check(FolderOf(info_.id), "c", schema_, Bounds(), files_, memory_, kNoCancel);
+    EntriesCheck entries(schema_, manifest_.next_row, manifest_.as_of, of_entries_);
+    CheckAll(check, entries, memory_, peak);
+    ASSERT_OK(check.Finish(entries));
+    EXPECT_THAT(check.good(), SizeIs(1));
+    EXPECT_THAT(check.bad(), IsEmpty());
+  }
+  EXPECT_GE(peak, 2 * kRowBytes);
+  EXPECT_LE(peak, CompareBatch::kBytesMax + 2 * kRowBytes);
+  EXPECT_EQ(memory_.used(), 0U);
+}
+
+TEST_F(LongSnapshotSegments, AreNoLongerComparedOnceItIsCancelled) {
+  std::atomic<bool> cancelled{false};
+  const CancelToken cancel(CancelToken::TimePoint::max(), [&] { return cancelled.load(); });
+  SegmentsCheck check(FolderOf(info_.id), "c", schema_, Bounds(), files_, memory_, cancel);
+  EntriesCheck entries(schema_, manifest_.next_row, manifest_.as_of, of_entries_);
+  uint64_t peak = 0;
+  CheckAll(check, entries, memory_, peak);
+  cancelled = true;
+  EXPECT_THAT(check.Finish(entries), StatusIs(absl::StatusCode::kCancelled));
+}
+
+// The comparison of an open or a closed database with its files is that of a snapshot.
+TEST_F(LongSnapshotSegments, AreComparedByADeepCheckToo) {
+  ASSERT_OK_AND_ASSIGN(const VerifyReport report, db_->Verify("c", /*deep=*/true, kNoCancel));
+  EXPECT_TRUE(report.sound());
+  EXPECT_EQ(report.segment_rows_compared, static_cast<uint64_t>(kRows));
+}
 
 }  // namespace
 }  // namespace azimuth::engine

@@ -18,6 +18,7 @@ using ::azimuth::testing::StatusIs;
 using ::azimuth::testing::TempDir;
 using ::azimuth::testing::WriteBytes;
 using testing::Contents;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::SeenRows;
@@ -122,6 +123,45 @@ TEST_F(RestoreDirectoryTest, DamagedRowsAreRefusedAndNothingIsMade) {
       EXPECT_FALSE(std::filesystem::exists(there_.data_dir)) << path;
       WriteBytes(path, right);
     }
+    ASSERT_OK(db_->DeleteSnapshot("s"));
+  }
+}
+
+// Nothing but the checksum of the whole file covers what is between its sections.
+TEST_F(RestoreDirectoryTest, ASegmentFileWithAFlippedByteOfPaddingIsInNoCatalog) {
+  MakeCollection("c");
+  const SeenRows rows = Contents(*db_, "c");
+  for (const std::string& of : {std::string("c"), std::string()}) {
+    Snapshot(of, "s");
+    const std::string name = LongestSegment();
+    const std::string path = FolderOf(info_.id) + "/" + name;
+    std::string bytes = ReadBytes(path);
+    constexpr size_t kPadding = 4095;  // Before the first section.
+    ASSERT_EQ(bytes.at(kPadding), 0);
+    bytes[kPadding] = 1;
+    std::filesystem::remove(path);  // It is shared with the store.
+    WriteBytes(path, bytes);
+    ASSERT_OK((*storage::SegmentFile::Open(path))->VerifySections(kNoCancel));
+    ASSERT_OK_AND_ASSIGN(const SnapshotReport report, db_->VerifySnapshot("s", kNoCancel));
+    EXPECT_THAT(report.problems, ElementsAre(HasSubstr(name)));
+    EXPECT_TRUE(report.restorable);
+
+    ASSERT_OK_AND_ASSIGN(const DirectoryRestore restored, Restore());
+    EXPECT_THAT(restored.warnings, ElementsAre(HasSubstr(name)));
+    {
+      const auto store = storage::Store::Open(there_.data_dir + "/rocks", {});
+      ASSERT_OK(store);
+      ASSERT_OK_AND_ASSIGN(const auto segments, (*store)->ListSegments());
+      for (const storage::SegmentEntry& segment : segments) {
+        const std::string file = absl::StrFormat("%016x.seg", Raw(segment.id));
+        EXPECT_TRUE(std::filesystem::exists(there_.data_dir + "/segments/" + file)) << file;
+      }
+      ASSERT_OK((*store)->Close());
+    }
+    ASSERT_OK_AND_ASSIGN(const VerifyReport sound, VerifyDirectory(there_, true, kNoCancel));
+    for (const Finding& finding : sound.findings) ADD_FAILURE() << finding.message;
+    ExpectHas("c", rows);
+    std::filesystem::remove_all(there_.data_dir);
     ASSERT_OK(db_->DeleteSnapshot("s"));
   }
 }

@@ -59,6 +59,11 @@ std::vector<float> Nearest(const Vectors& vectors, Metric metric, const float* q
   return distances;
 }
 
+TEST(CodeFilter, SavesWhereRowsAreLongerThanTheirCodes) {
+  for (size_t dim = 1; dim < 32; ++dim) EXPECT_FALSE(CodeFilter::Saves(dim)) << dim;
+  for (size_t dim = 32; dim <= 4096; ++dim) EXPECT_TRUE(CodeFilter::Saves(dim)) << dim;
+}
+
 TEST(CodeFilter, LeavesTheNearestAndFewOthers) {
   for (const Metric metric : kMetrics) {
     for (const size_t dim : {size_t{33}, size_t{128}, size_t{300}}) {
