@@ -4,6 +4,7 @@
 #include "engine/admin/verify.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
 
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
