@@ -113,7 +113,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
   const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
   rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
   db_options.listeners.push_back(rep->events);
-  rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env());
+  rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env(), path);
   db_options.env = rep->env.get();
   rocksdb::DB* db = nullptr;
   const std::vector<rocksdb::ColumnFamilyDescriptor> families = MakeFamilies(options, cache);
