@@ -208,6 +208,7 @@ class CollectionWrites:
                 which. Else its error ends the load.
             relaxed: As in :meth:`insert`.
             timeout: How many seconds may pass without an acknowledgement; None: as the client's.
+                What `on_keys` takes does not count.
             on_keys: Where the server makes the keys (``auto_id``): called with the number of each
                 batch that is acknowledged, counted from 1, and its new keys, by a thread of the
                 load. Of a load that goes on it first hears of the last batches again, 256 at most,
