@@ -17,10 +17,12 @@ using ::azimuth::testing::SimFiles;
 
 class RocksFiles : public ::testing::Test {
  protected:
-  RocksFiles() : env_(MakeOrderedEnv(disk_.process().rocks_env(), "/rocks")) {
+  RocksFiles()
+      : made_(MakeOrderedEnv(disk_.process().rocks_env(), "/rocks")),
+        env_(rocksdb::NewCompositeEnv(made_->GetFileSystem())) {
     for (const std::string folder : {"/rocks", "/copy.tmp"}) {
       EXPECT_OK(disk_.process().MakeDir(folder));
-      Write(folder + "/1.sst");
+      EXPECT_TRUE(Write(folder + "/1.sst").ok());
     }
   }
 
@@ -52,7 +54,8 @@ class RocksFiles : public ::testing::Test {
   }
 
   SimFiles disk_{1};
-  std::unique_ptr<rocksdb::Env> env_;
+  std::unique_ptr<rocksdb::Env> made_;
+  std::unique_ptr<rocksdb::Env> env_;  // Of its file system, as RocksDB asks it.
 };
 
 TEST_F(RocksFiles, TablesOfTheDatabaseStayUntilThereIsAnotherManifest) {
