@@ -80,10 +80,13 @@ void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std:
                               .digest = std::move(digest),
                               .at_unix_us = now_unix_us_,
                               .reply = std::move(reply)};
-  memory.Expire(now_unix_us_, context.overlay.requests, context.batch);
+  size_t& expiring =
+      IsLoadEntry(entry.id) ? context.overlay.expiring_loads : context.overlay.expiring_requests;
+  const size_t before = expiring;
+  memory.Expire(now_unix_us_, context.overlay.requests, expiring, context.batch);
   context.batch.PutRequest(entry);
   if (!context.last) context.overlay.requests[entry.id] = entry;
-  remembered_.push_back(std::move(entry));
+  kept_.push_back({std::move(entry), expiring - before});
 }
 
 absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
@@ -120,9 +123,10 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
 
 void RecordCommit::Apply(Seq seq) {
   if (replayed_) return;
-  for (storage::RequestEntry& entry : remembered_) {
-    RequestMemory& memory = IsLoadEntry(entry.id) ? core_.loads : core_.requests;
-    memory.Add(std::move(entry));
+  for (Kept& kept : kept_) {
+    RequestMemory& memory = IsLoadEntry(kept.entry.id) ? core_.loads : core_.requests;
+    memory.ForgetOldest(kept.expired);
+    memory.Add(std::move(kept.entry));
   }
   for (const RowId row : retired_) MarkRetired(*collection_, row, seq);
   ApplyRecords(seq);

@@ -87,8 +87,12 @@ class RecordCommit : public Commit {
   void Remember(ResolveContext& context, RequestMemory& memory, std::string id, std::string digest,
                 std::string reply);
 
-  std::vector<storage::RequestEntry> remembered_;  // With what it did.
-  IngestState load_;                               // Before this batch.
+  struct Kept {
+    storage::RequestEntry entry;
+    size_t expired;  // Entries of the same memory that go for it.
+  };
+  std::vector<Kept> kept_;  // With what it did.
+  IngestState load_;        // Before this batch.
   std::vector<RowId> retired_;
   uint64_t live_rows_ = 0;
   bool counters_put_ = false;

@@ -32,12 +32,14 @@ class RequestMemory final {
   const storage::RequestEntry* Find(std::string_view id, int64_t now_us) const;
   // In place of what the id had.
   void Add(storage::RequestEntry entry);
-  // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them;
-  // those that `batch` writes anew already (`pending`) are left alone.
-  // They may be forgotten although the batch fails: they stay in the store until the next start.
-  void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
+  // Lets `batch` delete the oldest entries, a few at each call, if they have had their time or are
+  // too many; those that `batch` writes anew already (`pending`) are left alone. `expiring` is how
+  // many it deletes so far: they stay until ForgetOldest, which the batch may fail before.
+  void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending, size_t& expiring,
               storage::CommitBatch& batch);
 
+  // Forgets entries that a batch has deleted.
+  void ForgetOldest(size_t count);
   size_t size() const { return entries_.size(); }
 
  private:
