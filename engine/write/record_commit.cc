@@ -19,15 +19,15 @@ void MarkRetired(Collection& collection, RowId row, Seq seq) {
 
 }  // namespace
 
-absl::Status RecordCommit::FollowTruncation() {
-  if (!collection_->dropped.load(std::memory_order_acquire)) return absl::OkStatus();
-  const CollectionMap& collections = core_.collections();
-  const auto it = collections.find(std::string_view(collection_->name));
-  if (it == collections.end() || it->second->id != collection_->id) {
-    return NotFound("collection %s does not exist", Quoted(collection_->name));
+absl::StatusOr<std::shared_ptr<Collection>> FollowTruncation(
+    const Core& core, const std::shared_ptr<Collection>& collection) {
+  if (!collection->dropped.load(std::memory_order_acquire)) return collection;
+  const CollectionMap& collections = core.collections();
+  const auto it = collections.find(std::string_view(collection->name));
+  if (it == collections.end() || it->second->id != collection->id) {
+    return NotFound("collection %s does not exist", Quoted(collection->name));
   }
-  collection_ = it->second;
-  return absl::OkStatus();
+  return it->second;
 }
 
 const storage::RequestEntry* RecordCommit::Remembered(const ResolveContext& context,
@@ -90,7 +90,7 @@ void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std:
 }
 
 absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
-  AZ_RETURN_IF_ERROR(FollowTruncation());
+  AZ_ASSIGN_OR_RETURN(collection_, FollowTruncation(core_, collection_));
   AZ_ASSIGN_OR_RETURN(replayed_, FindReply(context));
   if (replayed_) return false;
   AZ_ASSIGN_OR_RETURN(replayed_, FindLoad(context));
