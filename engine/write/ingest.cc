@@ -70,10 +70,14 @@ absl::Status AdmitNext(Core& core, const std::shared_ptr<Collection>& target,
   auto commit = std::make_unique<PutCommit>(core, target, std::move(checked),
                                             spec.insert ? PutMode::kInsert : PutMode::kUpsert,
                                             std::move(options), now);
-  AZ_RETURN_IF_ERROR(core.disk->AdmitWrite());
-  AZ_ASSIGN_OR_RETURN(auto admission, core.backpressure.Admit(target->name, target->unindexed_rows,
-                                                              commit->byte_size(), cancel));
-  admitted.admissions.push_back(std::move(admission));
+  // Without records it adds nothing that must be held back, and it may be what lets a load end.
+  if (!batch.skip) {
+    AZ_RETURN_IF_ERROR(core.disk->AdmitWrite());
+    AZ_ASSIGN_OR_RETURN(
+        auto admission,
+        core.backpressure.Admit(target->name, target->unindexed_rows, commit->byte_size(), cancel));
+    admitted.admissions.push_back(std::move(admission));
+  }
   admitted.commits.push_back(std::move(commit));
   return absl::OkStatus();
 }

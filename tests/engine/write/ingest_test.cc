@@ -1,6 +1,7 @@
 #include "engine/write/ingest.h"
 
 #include "engine/limits.h"
+#include "tests/engine/manual_workers.h"
 #include "tests/engine/open_database.h"
 
 #include "gmock/gmock.h"
@@ -211,6 +212,38 @@ TEST_F(IngestTest, BeginsAnewAfterATruncation) {
   ASSERT_OK(state);
   EXPECT_EQ(state->last_batch, 2U);
   EXPECT_EQ(state->inserted, 100U);
+}
+
+TEST_F(IngestTest, PassesOverANumberOnADiskThatIsNearlyFull) {
+  DatabaseOptions options = SmallOptions(dir_.path());
+  options.disk_floor_bytes = uint64_t{1} << 62;
+  db_.reset();
+  ASSERT_OK_AND_ASSIGN(db_, Database::Open(options));
+  EXPECT_THAT(SendNumbers({1})[0].status(), StatusIs(absl::StatusCode::kResourceExhausted));
+  std::vector<IngestBatch> skipped;
+  skipped.push_back({.number = 1, .skip = true});
+  ASSERT_OK(Send(std::move(skipped))[0]);
+  EXPECT_EQ(LastBatch(), 1U);
+}
+
+TEST_F(IngestTest, PassesOverANumberWhileTooManyRowsWait) {
+  DatabaseOptions options = SmallOptions(dir_.path());
+  options.unindexed_rows_slow = 1;
+  options.unindexed_rows_max = 2;
+  testing::ManualWorkers* workers = nullptr;
+  testing::UseManualWorkers(options, workers);  // Nothing is built.
+  db_.reset();
+  ASSERT_OK_AND_ASSIGN(db_, Database::Open(options));
+  ASSERT_OK(SendNumbers({1})[0]);
+  EXPECT_THAT(SendNumbers({2})[0].status(), StatusIs(absl::StatusCode::kResourceExhausted));
+  std::vector<IngestBatch> skipped;
+  skipped.push_back({.number = 1, .skip = true});
+  skipped.push_back({.number = 2, .skip = true});
+  const auto results = Send(std::move(skipped));
+  ASSERT_OK(results[0]);
+  EXPECT_TRUE(results[0]->repeated);
+  ASSERT_OK(results[1]);
+  EXPECT_EQ(LastBatch(), 2U);
 }
 
 TEST_F(IngestTest, SeesADrop) {
