@@ -119,6 +119,13 @@ absl::Status NameInCatalog(Core& core, const storage::SegmentEntry& entry) {
   return core.store->Commit(batch, /*sync=*/true);
 }
 
+// What a start that finds no room for it, or may not write, can do without.
+absl::Status CommitIfRoom(Core& core, storage::CommitBatch& batch) {
+  if (!core.durability->CheckWritable().ok()) return absl::OkStatus();
+  const absl::Status status = core.store->Commit(batch, /*sync=*/true);
+  return absl::IsResourceExhausted(status) ? absl::OkStatus() : status;
+}
+
 // `ids_end`: past all ids of rows that segments and retirements name.
 absl::Status RecoverCounters(Core& core, Collection& collection, RowId ids_end) {
   absl::StatusOr<storage::RowStoreCounters> counters =
@@ -215,6 +222,24 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
 // which is no reason to serve nothing.
 absl::Status RecoverRequests(Core& core) {
   auto requests = core.store->ListRequests();
+// Earlier servers did not write of which row store a load is: that of the collection, until now.
+absl::Status NameRowStores(Core& core, std::vector<storage::RequestEntry>& requests) {
+  storage::CommitBatch batch;
+  bool named = false;
+  for (storage::RequestEntry& request : requests) {
+    if (!IsLoadEntry(request.id) || !request.digest.empty()) continue;
+    const std::optional<CollectionId> id = CollectionOfLoad(request.id);
+    const CollectionMap& collections = core.collections();
+    const auto it = std::find_if(collections.begin(), collections.end(),
+                                 [&](const auto& entry) { return entry.second->id == id; });
+    if (it == collections.end()) continue;
+    request.digest = LoadEntryDigest(it->second->row_store);
+    batch.PutRequest(request);
+    named = true;
+  }
+  return named ? CommitIfRoom(core, batch) : absl::OkStatus();
+}
+
   if (absl::IsDataLoss(requests.status())) {
     LogError("the request ids of earlier writes cannot be read and are forgotten");
     core.durability->OnDamage(requests.status());
@@ -227,6 +252,7 @@ absl::Status RecoverRequests(Core& core) {
     RequestMemory& memory = IsLoadEntry(request.id) ? core.loads : core.requests;
     memory.Add(std::move(request));
   }
+  AZ_RETURN_IF_ERROR(NameRowStores(core, *requests));
   return absl::OkStatus();
 }
 
@@ -488,13 +514,13 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   AZ_ASSIGN_OR_RETURN(core->next_ids, core->store->GetNextIds());
   core->next_segment.store(Raw(core->next_ids.segment));
   core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.memory_bytes()));
-  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
   AZ_RETURN_IF_ERROR(RecoverCatalog(*core));
   RecoverRestores(*core);
   AZ_FAILPOINT(kRecoverBeforeServe);
   return core;
 }
 
+  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
 absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
                             const std::shared_ptr<Segment>& segment, const CancelToken& cancel) {
   RepairTurn turn(*collection);

@@ -115,6 +115,13 @@ bool IsLoadEntry(std::string_view id) {
   return !id.empty() && id.front() == kLoadTag;
 }
 
+std::optional<CollectionId> CollectionOfLoad(std::string_view id) {
+  ByteReader reader(id.substr(1));
+  uint32_t collection = 0;
+  if (!reader.Little(collection)) return std::nullopt;
+  return CollectionId{collection};
+}
+
 std::string EncodeLoadState(const IngestState& state) {
   std::string out;
   PutLittle(out, state.made.empty() ? kReplyFormat : kReplyFormatMade);

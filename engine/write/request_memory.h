@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,9 +38,9 @@ class RequestMemory final {
   // many it deletes so far: they stay until ForgetOldest, which the batch may fail before.
   void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending, size_t& expiring,
               storage::CommitBatch& batch);
-
   // Forgets entries that a batch has deleted.
   void ForgetOldest(size_t count);
+
   size_t size() const { return entries_.size(); }
 
  private:
@@ -60,10 +61,13 @@ absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes);  // DataLoss.
 
 // The entry of a bulk load of a collection: its id, what it is about as its digest, and the state
 // as its reply. After a truncation there is another row store, and what was loaded is gone: then
-// the digest differs, and the load has not begun. Byte table: docs/FORMATS.md, "Remembered loads".
+// the digest differs, and the load has not begun. Earlier servers wrote no digest; a start adds
+// that of the row store that there is. Byte table: docs/FORMATS.md, "Remembered loads".
 std::string LoadEntryId(CollectionId collection, std::string_view load);
 std::string LoadEntryDigest(RowStoreId row_store);
 bool IsLoadEntry(std::string_view id);
+// REQUIRES: IsLoadEntry(id). Nullopt if it is none that LoadEntryId has made.
+std::optional<CollectionId> CollectionOfLoad(std::string_view id);
 std::string EncodeLoadState(const IngestState& state);
 absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes);  // DataLoss.
 

@@ -88,5 +88,11 @@ TEST_F(RequestMemoryTest, WhatIsUsedAgainStays) {
   EXPECT_EQ(memory_.size(), 1U);
 }
 
+TEST(LoadEntry, SaysOfWhichCollectionItIs) {
+  EXPECT_EQ(CollectionOfLoad(LoadEntryId(CollectionId{258}, "a load")), CollectionId{258});
+  EXPECT_EQ(CollectionOfLoad("\xFF\x01"), std::nullopt);
+  EXPECT_FALSE(IsLoadEntry("a load"));
+}
+
 }  // namespace
 }  // namespace azimuth::engine
