@@ -128,13 +128,17 @@ absl::Status CommitIfRoom(Core& core, storage::CommitBatch& batch) {
 
 // `ids_end`: past all ids of rows that segments and retirements name.
 absl::Status RecoverCounters(Core& core, Collection& collection, RowId ids_end) {
-  absl::StatusOr<storage::RowStoreCounters> counters =
-      core.store->GetCounters(collection.row_store);
-  if (absl::IsDataLoss(counters.status())) {
-    core.durability->OnDamage(counters.status());
-    counters = CountAgain(*core.store, collection.row_store, ids_end);
+  const RowId end = std::max(ids_end, collection.ids_end);
+  AZ_ASSIGN_OR_RETURN(const RecoveredCounters recovered,
+                      ReadCounters(*core.store, collection.row_store, end));
+  const storage::RowStoreCounters* counters = &recovered.counters;
+  if (!recovered.damage.ok()) {
+    core.durability->OnDamage(recovered.damage);
+    // For snapshots, which read what is written. On a full disk the next write does it.
+    storage::CommitBatch batch;
+    batch.PutCounters(collection.row_store, *counters);
+    AZ_RETURN_IF_ERROR(CommitIfRoom(core, batch));
   }
-  AZ_RETURN_IF_ERROR(counters.status());
   collection.next_row = counters->next_row;
   collection.live_rows.store(counters->live_rows);
   return absl::OkStatus();
@@ -218,10 +222,6 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
   return absl::OkStatus();
 }
 
-// In order of arrival, as they were added. Without them a write that is sent again is a new one,
-// which is no reason to serve nothing.
-absl::Status RecoverRequests(Core& core) {
-  auto requests = core.store->ListRequests();
 // Earlier servers did not write of which row store a load is: that of the collection, until now.
 absl::Status NameRowStores(Core& core, std::vector<storage::RequestEntry>& requests) {
   storage::CommitBatch batch;
@@ -240,6 +240,10 @@ absl::Status NameRowStores(Core& core, std::vector<storage::RequestEntry>& reque
   return named ? CommitIfRoom(core, batch) : absl::OkStatus();
 }
 
+// In order of arrival, as they were added. Without them a write that is sent again is a new one,
+// which is no reason to serve nothing.
+absl::Status RecoverRequests(Core& core) {
+  auto requests = core.store->ListRequests();
   if (absl::IsDataLoss(requests.status())) {
     LogError("the request ids of earlier writes cannot be read and are forgotten");
     core.durability->OnDamage(requests.status());
@@ -248,11 +252,11 @@ absl::Status NameRowStores(Core& core, std::vector<storage::RequestEntry>& reque
   AZ_RETURN_IF_ERROR(requests.status());
   std::sort(requests->begin(), requests->end(),
             [](const auto& a, const auto& b) { return a.at_unix_us < b.at_unix_us; });
+  AZ_RETURN_IF_ERROR(NameRowStores(core, *requests));
   for (storage::RequestEntry& request : *requests) {
     RequestMemory& memory = IsLoadEntry(request.id) ? core.loads : core.requests;
     memory.Add(std::move(request));
   }
-  AZ_RETURN_IF_ERROR(NameRowStores(core, *requests));
   return absl::OkStatus();
 }
 
@@ -386,6 +390,7 @@ absl::Status RecoverCatalog(Core& core) {
     AZ_ASSIGN_OR_RETURN(Schema schema, DecodeSchema(entry.definition));
     auto collection = std::make_shared<Collection>(
         entry.id, entry.name, entry.row_store, std::move(schema), entry.created_unix_us, kSeqZero);
+    collection->ids_end = entry.ids_end;
     AZ_RETURN_IF_ERROR(
         RecoverCollection(core, *collection, by_store[entry.row_store], known_files));
     NoteActive(core, collection, INT64_MAX);
@@ -515,12 +520,12 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   core->next_segment.store(Raw(core->next_ids.segment));
   core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.memory_bytes()));
   AZ_RETURN_IF_ERROR(RecoverCatalog(*core));
+  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
   RecoverRestores(*core);
   AZ_FAILPOINT(kRecoverBeforeServe);
   return core;
 }
 
-  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
 absl::Status VerifyOrRepair(Core& core, const std::shared_ptr<Collection>& collection,
                             const std::shared_ptr<Segment>& segment, const CancelToken& cancel) {
   RepairTurn turn(*collection);
