@@ -91,6 +91,7 @@ class Collection final {
   // Touched by the commit leader only (and by recovery, before there is one).
   std::deque<ForgottenRows> forgotten;      // Dropped by merges; in order of publication.
   RowId next_row{};                         // The id that the next row gets.
+  RowId ids_end{};                          // As in the catalog (made_keys.h); zero for none.
   std::shared_ptr<GrowingSegment> growing;  // Null until the first row; the last of segments().
 
   // Guarded by build_mu.

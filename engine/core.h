@@ -83,6 +83,7 @@ struct Core {
   std::atomic<uint64_t> next_segment{1};
   std::atomic<bool> closing{false};
   std::atomic<uint64_t> segments_set_aside{0};  // Since the start.
+  uint64_t rocks_past_bound = 0;                // As it counts in the budget; of maintenance only.
 
   // Collections that maintenance must look at: they have growing rows that may become idle, closed
   // segments, rows that will end. Each stands there once (Collection::active).

@@ -163,6 +163,13 @@ bool Maintain(Core& core, const std::shared_ptr<Collection>& collection) {
   return waits || collection->next_sweep_us.load() != INT64_MAX;
 }
 
+// What RocksDB takes beyond its reservation.
+void CountRocks(Core& core) {
+  const uint64_t now = core.store->memory_past_bound();
+  const uint64_t before = std::exchange(core.rocks_past_bound, now);
+  core.memory.Add(MemoryPart::kRocks, static_cast<int64_t>(now) - static_cast<int64_t>(before));
+}
+
 void PutOnList(Core& core, const std::shared_ptr<Collection>& collection) {
   if (collection->active.exchange(true)) return;
   MutexLock lock(core.active_mu);
@@ -182,6 +189,7 @@ void RunMaintenance(Core& core) {
   core.disk->Refresh();
   core.durability->Tick(*core.store, core.SteadyMillis());
   core.scrubber.Tick(core);
+  CountRocks(core);
   core.views.Collect();  // What the last commit left, if a reader was in the way.
   if (!core.durability->CheckWritable().ok()) return;  // Nothing that follows could be written.
   ClearUpRestores(core);

@@ -1,13 +1,13 @@
 // MemoryBudget: one number of bytes for all that grows with the data, and who uses how much of it:
-// RocksDB (a fixed reservation: block cache and memtables), growing segments, builds, scratch of
-// queries and of checks of snapshots.
+// RocksDB (block cache and memtables: a fixed reservation, and what they take past it), growing
+// segments, builds, scratch of queries and of checks of snapshots.
 //
 // It counts; it never refuses bytes that are there already. Two things act on it: builds wait here
 // (ReserveForBuild), and writes wait in front of the queue (write/backpressure.h).
-// Who calls what: the opening of a database adds kRocks once; GrowingSegment adds and gives back
-// kGrowing; a build holds a Reservation from before it gathers its rows until its inputs are
-// replaced; the pool of scratch memory adds what it comes to own, and checks of snapshots what they
-// keep (CountedBytes).
+// Who calls what: the opening of a database adds kRocks, and maintenance what is past that now;
+// GrowingSegment adds and gives back kGrowing; a build holds a Reservation from before it gathers
+// its rows until its inputs are replaced; the pool of scratch memory adds what it comes to own, and
+// checks of snapshots what they keep (CountedBytes).
 // Ownership: outlives all who count in it; a Reservation points at its budget.
 // Thread safety: any number of threads. Counters are relaxed: a sum of several may be a moment old.
 // Errors: only ReserveForBuild has any.

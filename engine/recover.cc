@@ -119,15 +119,26 @@ absl::Status NameInCatalog(Core& core, const storage::SegmentEntry& entry) {
   return core.store->Commit(batch, /*sync=*/true);
 }
 
+// What a start that finds no room for it, or may not write, can do without.
+absl::Status CommitIfRoom(Core& core, storage::CommitBatch& batch) {
+  if (!core.durability->CheckWritable().ok()) return absl::OkStatus();
+  const absl::Status status = core.store->Commit(batch, /*sync=*/true);
+  return absl::IsResourceExhausted(status) ? absl::OkStatus() : status;
+}
+
 // `ids_end`: past all ids of rows that segments and retirements name.
 absl::Status RecoverCounters(Core& core, Collection& collection, RowId ids_end) {
-  absl::StatusOr<storage::RowStoreCounters> counters =
-      core.store->GetCounters(collection.row_store);
-  if (absl::IsDataLoss(counters.status())) {
-    core.durability->OnDamage(counters.status());
-    counters = CountAgain(*core.store, collection.row_store, ids_end);
+  const RowId end = std::max(ids_end, collection.ids_end);
+  AZ_ASSIGN_OR_RETURN(const RecoveredCounters recovered,
+                      ReadCounters(*core.store, collection.row_store, end));
+  const storage::RowStoreCounters* counters = &recovered.counters;
+  if (!recovered.damage.ok()) {
+    core.durability->OnDamage(recovered.damage);
+    // For snapshots, which read what is written. On a full disk the next write does it.
+    storage::CommitBatch batch;
+    batch.PutCounters(collection.row_store, *counters);
+    AZ_RETURN_IF_ERROR(CommitIfRoom(core, batch));
   }
-  AZ_RETURN_IF_ERROR(counters.status());
   collection.next_row = counters->next_row;
   collection.live_rows.store(counters->live_rows);
   return absl::OkStatus();
@@ -211,6 +222,24 @@ absl::Status RemoveOrphans(const Core& core, const std::set<std::string>& known_
   return absl::OkStatus();
 }
 
+// Earlier servers did not write of which row store a load is: that of the collection, until now.
+absl::Status NameRowStores(Core& core, std::vector<storage::RequestEntry>& requests) {
+  storage::CommitBatch batch;
+  bool named = false;
+  for (storage::RequestEntry& request : requests) {
+    if (!IsLoadEntry(request.id) || !request.digest.empty()) continue;
+    const std::optional<CollectionId> id = CollectionOfLoad(request.id);
+    const CollectionMap& collections = core.collections();
+    const auto it = std::find_if(collections.begin(), collections.end(),
+                                 [&](const auto& entry) { return entry.second->id == id; });
+    if (it == collections.end()) continue;
+    request.digest = LoadEntryDigest(it->second->row_store);
+    batch.PutRequest(request);
+    named = true;
+  }
+  return named ? CommitIfRoom(core, batch) : absl::OkStatus();
+}
+
 // In order of arrival, as they were added. Without them a write that is sent again is a new one,
 // which is no reason to serve nothing.
 absl::Status RecoverRequests(Core& core) {
@@ -223,6 +252,7 @@ absl::Status RecoverRequests(Core& core) {
   AZ_RETURN_IF_ERROR(requests.status());
   std::sort(requests->begin(), requests->end(),
             [](const auto& a, const auto& b) { return a.at_unix_us < b.at_unix_us; });
+  AZ_RETURN_IF_ERROR(NameRowStores(core, *requests));
   for (storage::RequestEntry& request : *requests) {
     RequestMemory& memory = IsLoadEntry(request.id) ? core.loads : core.requests;
     memory.Add(std::move(request));
@@ -360,6 +390,7 @@ absl::Status RecoverCatalog(Core& core) {
     AZ_ASSIGN_OR_RETURN(Schema schema, DecodeSchema(entry.definition));
     auto collection = std::make_shared<Collection>(
         entry.id, entry.name, entry.row_store, std::move(schema), entry.created_unix_us, kSeqZero);
+    collection->ids_end = entry.ids_end;
     AZ_RETURN_IF_ERROR(
         RecoverCollection(core, *collection, by_store[entry.row_store], known_files));
     NoteActive(core, collection, INT64_MAX);
@@ -488,8 +519,8 @@ absl::StatusOr<std::unique_ptr<Core>> Recover(const DatabaseOptions& options) {
   AZ_ASSIGN_OR_RETURN(core->next_ids, core->store->GetNextIds());
   core->next_segment.store(Raw(core->next_ids.segment));
   core->memory.Add(MemoryPart::kRocks, static_cast<int64_t>(store_options.memory_bytes()));
-  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
   AZ_RETURN_IF_ERROR(RecoverCatalog(*core));
+  AZ_RETURN_IF_ERROR(RecoverRequests(*core));
   RecoverRestores(*core);
   AZ_FAILPOINT(kRecoverBeforeServe);
   return core;

@@ -20,8 +20,6 @@ absl::StatusOr<std::vector<RowId>> LiveRows(const storage::Store& store, RowStor
   return rows;
 }
 
-}  // namespace
-
 absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store,
                                                      RowStoreId row_store, RowId ids_end) {
   constexpr RowId kNoRow{std::numeric_limits<uint64_t>::max()};
@@ -35,6 +33,29 @@ absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store
         return absl::OkStatus();
       }));
   return counters;
+}
+
+}  // namespace
+
+absl::StatusOr<RecoveredCounters> ReadCounters(const storage::Store& store, RowStoreId row_store,
+                                               RowId ids_end) {
+  const auto read = store.GetCounters(row_store);
+  const bool damaged = absl::IsDataLoss(read.status());
+  if (!damaged) AZ_RETURN_IF_ERROR(read.status());
+  // Without counters there never was a row, or they are gone.
+  if (!damaged && read->next_row > RowId{}) {
+    return RecoveredCounters{.counters = *read, .damage = absl::OkStatus()};
+  }
+  const auto counted = CountAgain(store, row_store, ids_end);
+  // What cannot be read may well be of another row store.
+  const bool nothing_known = absl::IsDataLoss(counted.status()) && ids_end == RowId{};
+  if (!damaged && nothing_known) return RecoveredCounters{};
+  AZ_RETURN_IF_ERROR(counted.status());
+  if (!damaged && counted->next_row == RowId{}) return RecoveredCounters{};
+  return RecoveredCounters{
+      .counters = *counted,
+      .damage = damaged ? read.status()
+                        : DataLoss("the counters of row store %d are not there", Raw(row_store))};
 }
 
 absl::Status RetireUnreached(const storage::Store& store, RowStoreId row_store,

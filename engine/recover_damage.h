@@ -16,9 +16,15 @@
 
 namespace azimuth::engine {
 
-// The counters. `ids_end`: past all ids of rows that segments and retirements name.
-absl::StatusOr<storage::RowStoreCounters> CountAgain(const storage::Store& store,
-                                                     RowStoreId row_store, RowId ids_end);
+struct RecoveredCounters {
+  storage::RowStoreCounters counters;
+  absl::Status damage;  // Why they were counted again; else they are those of the store.
+};
+
+// The counters, counted again if they cannot be read, or are not there although rows are or were.
+// `ids_end`: past all ids that are known of in another way. The next row gets no lower one then.
+absl::StatusOr<RecoveredCounters> ReadCounters(const storage::Store& store, RowStoreId row_store,
+                                               RowId ids_end);
 
 // Retires, as of `at`, the rows of `set` that no key leads to and that are not retired already.
 absl::Status RetireUnreached(const storage::Store& store, RowStoreId row_store,

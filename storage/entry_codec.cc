@@ -9,20 +9,26 @@ namespace azimuth::storage {
 namespace {
 
 constexpr uint8_t kEntryFormat = 1;
+// Of a collection, with the end of its row ids; only written where it is kept.
+constexpr uint8_t kCollectionFormatIds = 2;
 
 absl::Status Malformed(std::string_view what, std::string_view bytes) {
   return DataLoss("malformed %s of %d bytes", what, bytes.size());
 }
 
 // Reads the version byte that catalog entries start with.
-absl::Status ReadFormat(std::string_view what, ByteReader& reader) {
+absl::StatusOr<uint8_t> ReadFormatUpTo(uint8_t newest, std::string_view what, ByteReader& reader) {
   uint8_t format = 0;
   if (!reader.Little(format) || format == 0) return Malformed(what, reader.rest());
-  if (format > kEntryFormat) {
+  if (format > newest) {
     return FailedPrecondition("%s format %d is newer than %d, the newest that this server reads",
-                              what, format, kEntryFormat);
+                              what, format, newest);
   }
-  return absl::OkStatus();
+  return format;
+}
+
+absl::Status ReadFormat(std::string_view what, ByteReader& reader) {
+  return ReadFormatUpTo(kEntryFormat, what, reader).status();
 }
 
 }  // namespace
@@ -121,32 +127,38 @@ absl::StatusOr<NextIds> DecodeNextIds(std::string_view bytes) {
 
 std::string EncodeCollectionEntry(const CollectionEntry& entry) {
   std::string out;
-  PutLittle(out, kEntryFormat);
+  const bool keeps_ids = entry.ids_end > RowId{};
+  PutLittle(out, keeps_ids ? kCollectionFormatIds : kEntryFormat);
   PutLittle(out, Raw(entry.row_store));
   PutLittle(out, entry.created_unix_us);
   PutLengthPrefixed(out, entry.database);
   PutLengthPrefixed(out, entry.name);
   PutLengthPrefixed(out, entry.definition);
+  if (keeps_ids) PutLittle(out, Raw(entry.ids_end));
   return out;
 }
 
 absl::StatusOr<CollectionEntry> DecodeCollectionEntry(std::string_view bytes) {
   ByteReader reader(bytes);
-  AZ_RETURN_IF_ERROR(ReadFormat("collection entry", reader));
+  AZ_ASSIGN_OR_RETURN(const uint8_t format,
+                      ReadFormatUpTo(kCollectionFormatIds, "collection entry", reader));
   CollectionEntry entry;
   uint32_t row_store = 0;
+  uint64_t ids_end = 0;
   std::string_view database;
   std::string_view name;
   std::string_view definition;
   if (!reader.Little(row_store) || !reader.Little(entry.created_unix_us) ||
       !reader.LengthPrefixed(database) || !reader.LengthPrefixed(name) ||
-      !reader.LengthPrefixed(definition) || !reader.empty()) {
+      !reader.LengthPrefixed(definition) ||
+      (format == kCollectionFormatIds && !reader.Little(ids_end)) || !reader.empty()) {
     return Malformed("collection entry", bytes);
   }
   entry.row_store = RowStoreId{row_store};
   entry.database = database;
   entry.name = name;
   entry.definition = definition;
+  entry.ids_end = RowId{ids_end};
   return entry;
 }
 

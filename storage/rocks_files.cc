@@ -1,11 +1,11 @@
 #include "storage/rocks_files.h"
 
 #include "base/failpoint.h"
-#include "base/mutex.h"
 #include "storage/file.h"
 
 #include "rocksdb/file_system.h"
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -87,28 +87,35 @@ class LogFile final : public rocksdb::FSWritableFileOwnerWrapper {
   }
 };
 
+// `path` as RocksDB has it: names of files follow a slash.
+std::string WithoutSlash(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  return std::string(path);
+}
+
 // Whether the manifest on disk may be another one than RocksDB takes it for. Thread safety: all.
 class ManifestDoubt final {
  public:
-  // Of the manifest in `folder`.
-  void Raise(const std::string& folder) {
-    const MutexLock lock(mu_);
-    folder_ = folder;
+  // About the manifest in `folder`. What happens in other folders does not matter.
+  explicit ManifestDoubt(std::string_view folder) : folder_(WithoutSlash(folder)) {}
+
+  void Raise(std::string_view folder) {
+    if (IsOurs(folder)) stands_.store(true);
   }
-  void Settle() { Raise(""); }
-  bool stands() const {
-    const MutexLock lock(mu_);
-    return !folder_.empty();
+  void Settle(std::string_view folder) {
+    if (IsOurs(folder)) stands_.store(false);
   }
+  bool stands() const { return stands_.load(); }
   // The manifest may name the file.
-  bool Keeps(const std::string& path) const {
-    const MutexLock lock(mu_);
-    return !folder_.empty() && path.ends_with(".sst") && ParentDirectory(path) == folder_;
+  bool Keeps(std::string_view path) const {
+    return stands() && path.ends_with(".sst") && IsOurs(ParentDirectory(path));
   }
 
  private:
-  mutable Mutex mu_;
-  std::string folder_ AZ_GUARDED_BY(mu_);  // Empty: there is no doubt.
+  bool IsOurs(std::string_view folder) const { return WithoutSlash(folder) == folder_; }
+
+  const std::string folder_;
+  std::atomic<bool> stands_{false};
 };
 
 class ManifestFile final : public rocksdb::FSWritableFileOwnerWrapper {
@@ -155,7 +162,8 @@ class ManifestFile final : public rocksdb::FSWritableFileOwnerWrapper {
   const std::shared_ptr<ManifestDoubt> doubt_;
 };
 
-// The database's directory: its sync stands behind the names of logs, and behind CURRENT.
+// A directory, that of the database as a rule: its sync stands behind the names of logs, and behind
+// CURRENT.
 class Directory final : public rocksdb::FSDirectoryWrapper {
  public:
   Directory(std::unique_ptr<rocksdb::FSDirectory> target, std::string path,
@@ -213,8 +221,9 @@ class TableFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
 class OrderedFiles final : public rocksdb::FileSystemWrapper {
  public:
   // `logs`: the text log goes through here; else it is what `target` makes of it.
-  OrderedFiles(const std::shared_ptr<rocksdb::FileSystem>& target, bool logs)
-      : FileSystemWrapper(target), logs_(logs) {}
+  OrderedFiles(const std::shared_ptr<rocksdb::FileSystem>& target, const std::string& folder,
+               bool logs)
+      : FileSystemWrapper(target), logs_(logs), doubt_(std::make_shared<ManifestDoubt>(folder)) {}
 
   const char* Name() const override { return "azimuth.OrderedFiles"; }
 
@@ -281,30 +290,31 @@ class OrderedFiles final : public rocksdb::FileSystemWrapper {
     } else if (doubt_->stands()) {
       // Tables are removed again as soon as a power failure cannot bring the old manifest back.
       status = sync();
-      if (status.ok()) doubt_->Settle();
+      if (status.ok()) doubt_->Settle(parent);
     }
     return status;
   }
 
  private:
   const bool logs_;
-  const std::shared_ptr<ManifestDoubt> doubt_ = std::make_shared<ManifestDoubt>();
+  const std::shared_ptr<ManifestDoubt> doubt_;
 };
 
 // RocksDB asks an Env for its files and its clock, and the rest of it for threads.
 class OrderedEnv final : public rocksdb::EnvWrapper {
  public:
-  OrderedEnv(rocksdb::Env* base, bool logs) : EnvWrapper(base) {
-    file_system_ = std::make_shared<OrderedFiles>(base->GetFileSystem(), logs);
+  OrderedEnv(rocksdb::Env* base, const std::string& folder, bool logs) : EnvWrapper(base) {
+    file_system_ = std::make_shared<OrderedFiles>(base->GetFileSystem(), folder, logs);
     system_clock_ = base->GetSystemClock();
   }
 };
 
 }  // namespace
 
-std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base) {
-  return base != nullptr ? std::make_unique<OrderedEnv>(base, /*logs=*/false)
-                         : std::make_unique<OrderedEnv>(rocksdb::Env::Default(), /*logs=*/true);
+std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base, const std::string& folder) {
+  return base != nullptr
+             ? std::make_unique<OrderedEnv>(base, folder, /*logs=*/false)
+             : std::make_unique<OrderedEnv>(rocksdb::Env::Default(), folder, /*logs=*/true);
 }
 
 }  // namespace azimuth::storage

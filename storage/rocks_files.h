@@ -11,7 +11,8 @@
 // After a failed write or sync of the manifest nobody knows what of it is on disk, but RocksDB
 // removes the tables whose intake failed with it: a start would look for them in vain. So tables
 // stay from then on, until a new manifest has taken the place of that one. RocksDB looks for tables
-// that nobody names once it goes on after a full disk, and at each start.
+// that nobody names once it goes on after a full disk, and at each start. A copy of the database (a
+// checkpoint) has a manifest of its own, of which none of this is true: it lies in another folder.
 //
 // Internal to storage. Thread safety: as rocksdb::Env.
 #pragma once
@@ -19,10 +20,11 @@
 #include "rocksdb/env.h"
 
 #include <memory>
+#include <string>
 
 namespace azimuth::storage {
 
-// Over `base`, which outlives it; over RocksDB's default if null.
-std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base);
+// Over `base`, which outlives it; over RocksDB's default if null. For the database in `folder`.
+std::unique_ptr<rocksdb::Env> MakeOrderedEnv(rocksdb::Env* base, const std::string& folder);
 
 }  // namespace azimuth::storage

@@ -153,7 +153,9 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     table.block_cache = cache;
     table.block_size = tuning.block_bytes;
     table.filter_policy = bloom;
-    // Indexes and filters count against the cache: memory stays bounded at any size of store.
+    // Indexes and filters count against the cache. Those that are pinned it keeps beyond its
+    // capacity, too: of keys about 1.6 bytes each, of the tables that are open. What is past the
+    // bound the store tells (Store::memory_past_bound), and writes and builds have the less.
     table.cache_index_and_filter_blocks = true;
     table.pin_l0_filter_and_index_blocks_in_cache = true;
     if (tuning.pins_filters) {

@@ -75,6 +75,9 @@ struct CollectionEntry {
   std::string name{};
   int64_t created_unix_us = 0;
   std::string definition{};
+  // Where keys are made of row ids: no id from here on was ever given out, with counters that may
+  // be lost or not. Zero where it is not kept.
+  RowId ids_end{};
 };
 
 // A write that is remembered so that its repetition gets the first answer again.

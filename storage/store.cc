@@ -111,9 +111,10 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path,
   rep->intake_path = intake;
   rep->events = std::make_shared<StoreEvents>(options.listener);
   const std::shared_ptr<rocksdb::Cache> cache = MakeCache(options);
+  rep->cache = cache;
   rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
   db_options.listeners.push_back(rep->events);
-  rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env());
+  rep->env = MakeOrderedEnv(options.files == nullptr ? nullptr : options.files->rocks_env(), path);
   db_options.env = rep->env.get();
   rocksdb::DB* db = nullptr;
   const std::vector<rocksdb::ColumnFamilyDescriptor> families = MakeFamilies(options, cache);
@@ -139,6 +140,12 @@ absl::Status Store::SyncLog() {
   const MutexLock lock(rep_->log_mu);
   AZ_RETURN_IF_ERROR(rep_->Heal());
   return rep_->Noted(FromRocksWrite("sync the log", rep_->db->SyncWAL()));
+}
+
+uint64_t Store::memory_past_bound() const {
+  const uint64_t used = rep_->cache->GetUsage();
+  const uint64_t bound = rep_->cache->GetCapacity();
+  return used > bound ? used - bound : 0;
 }
 
 void Store::TendFlushes() {

@@ -117,7 +117,7 @@ struct StoreOptions {
   // (FailedPrecondition).
   bool read_only = false;
 
-  // The bound of block cache and memtables together.
+  // The bound of block cache and memtables together; see Store::memory_past_bound.
   uint64_t memory_bytes() const { return block_cache_bytes + 4 * write_buffer_bytes; }
 };
 
@@ -175,6 +175,10 @@ class Store final {
   // unflushed until there are too many of them, and then writes wait for ever (rocks_resume.h):
   // this has them flushed in time, and reports a failed write if that does not help for a minute.
   void TendFlushes();
+
+  // About the bytes that block cache and memtables take past StoreOptions::memory_bytes(): filters
+  // and indexes that stay in memory, memtables that wait for their flush.
+  uint64_t memory_past_bound() const;
 
   // Every read sees the newest state, or that of `snapshot` if it is given.
 

@@ -47,6 +47,7 @@ struct Store::Rep {
   std::unique_ptr<rocksdb::Env> env;  // Outlives the database.
   std::unique_ptr<rocksdb::DB> db;
   std::shared_ptr<StoreEvents> events;
+  std::shared_ptr<rocksdb::Cache> cache;
   bool read_only = false;
   // One thread at a time writes and syncs the log: RocksDB takes a sync of a log that a write has
   // just failed to for a mistake of the program.

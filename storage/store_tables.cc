@@ -133,6 +133,14 @@ absl::Status Store::RemoveLeftovers(bool everywhere) {
     const absl::StatusOr<RowStoreCounters> counters = GetCounters(store);
     if (absl::IsDataLoss(counters.status())) continue;  // Nobody knows which rows are left over.
     AZ_RETURN_IF_ERROR(counters.status());
+    // Nor where they are not there, and rows are: not even a damaged store must lose those here.
+    if (counters->next_row == RowId{}) {
+      const KeyRange all = RowStoreRange(store);
+      const auto has = HasKeys(*rep_->db, rep_->handle(Family::kKeys), all.first, all.end);
+      if (absl::IsDataLoss(has.status())) continue;
+      AZ_RETURN_IF_ERROR(has.status());
+      if (*has) continue;
+    }
     const absl::Status found = rep_->FindRowsFrom(store, counters->next_row, rep_->unwanted);
     if (absl::IsDataLoss(found)) continue;
     AZ_RETURN_IF_ERROR(found);

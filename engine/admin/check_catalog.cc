@@ -80,7 +80,7 @@ absl::Status CatalogCheck::ReadCollections() {
 void CatalogCheck::AddCollection(const storage::CollectionEntry& entry) {
   absl::StatusOr<Schema> schema = DecodeSchema(entry.definition);
   if (schema.ok()) {
-    collections_.push_back({entry.name, entry.row_store, *std::move(schema), {}});
+    collections_.push_back({entry.name, entry.row_store, *std::move(schema), {}, entry.ids_end});
     return;
   }
   context_.findings.Source("catalog.definition", absl::StrCat("collection ", Quoted(entry.name)),

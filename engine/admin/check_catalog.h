@@ -21,8 +21,9 @@ struct CatalogCollection {
   RowStoreId row_store{};
   Schema schema;
   std::vector<storage::SegmentEntry> segments;
+  RowId ids_end{};
 
-  CheckedCollection checked() const { return {name, row_store, schema}; }
+  CheckedCollection checked() const { return {name, row_store, schema, ids_end}; }
 };
 
 // What of it can be read. Errors: of `cancel`, and others than damage.

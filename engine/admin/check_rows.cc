@@ -389,6 +389,10 @@ void CheckCounters(CheckContext& context, const CheckedCollection& collection,
   if (!rows.retired.empty()) {
     right.next_row = std::max(right.next_row, Next(rows.retired.back().first));
   }
+  // Counters that are short of what is there, or are not there, say nothing of what was removed.
+  if (right.next_row != rows.counters.next_row || rows.counters.next_row == RowId{}) {
+    right.next_row = std::max(right.next_row, collection.ids_end);
+  }
   if (right.next_row != rows.counters.next_row) {
     context.findings.Derived(
         "counters.next_row", collection.Place(),

@@ -89,6 +89,7 @@ struct CheckedCollection {
   std::string name;
   RowStoreId row_store{};
   const Schema& schema;
+  RowId ids_end{};  // As the catalog has it; zero if that is not known.
 
   // "collection 'a'" and what else names the place.
   std::string Place() const;

@@ -98,7 +98,7 @@ absl::Status OpenCheck::CheckCollection(std::string_view name) {
   const ViewRegistry::Pin pin = core_.views.PinNow();
   AZ_ASSIGN_OR_RETURN(const Collection* collection, core_.FindPinned(name, pin));
   CheckContext context = ContextOf(pin);
-  const CheckedCollection checked{collection->name, collection->row_store, collection->schema};
+  const CheckedCollection checked{collection->name, collection->row_store, collection->schema, {}};
   AZ_ASSIGN_OR_RETURN(const StoreRows rows, CheckRows(context, checked));
   CheckCounters(context, checked, rows, RowId{});
   return CheckSegments(context, checked, *collection, rows);

@@ -51,6 +51,8 @@ absl::StatusOr<bool> AdoptCommit::Resolve(ResolveContext& context) {
       collection_->next_row = std::max(collection_->next_row, old_->next_row);
     }
   }
+  if (collection_->schema.auto_id) entry_.ids_end = collection_->next_row;
+  collection_->ids_end = entry_.ids_end;
   context.batch.PutCollection(entry_);
   context.batch.PutCounters(entry_.row_store,
                             {collection_->next_row, collection_->live_rows.load()});

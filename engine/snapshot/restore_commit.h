@@ -58,7 +58,7 @@ class AdoptCommit final : public Commit {
  private:
   Core& core_;
   const std::shared_ptr<Collection> collection_;
-  const storage::CollectionEntry entry_;
+  storage::CollectionEntry entry_;
   const std::vector<storage::SegmentEntry> segments_;
   const Seq as_of_;
   const bool overwrite_;

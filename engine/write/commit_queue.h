@@ -47,6 +47,9 @@ struct GroupOverlay {
   absl::flat_hash_map<RowStoreId, uint64_t> live_rows;
   // Request ids that commits of the group will remember.
   StringMap<storage::RequestEntry> requests;
+  // The oldest so many request ids, and bulk loads, that the batch deletes.
+  size_t expiring_requests = 0;
+  size_t expiring_loads = 0;
 };
 
 struct ResolveContext {

@@ -7,9 +7,21 @@
 #include "engine/segment/build_job.h"
 #include "storage/file.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace azimuth::engine {
+
+storage::CollectionEntry EntryOf(const Collection& collection) {
+  return {.id = collection.id,
+          .row_store = collection.row_store,
+          .database = std::string(kDefaultDatabase),
+          .name = collection.name,
+          .created_unix_us = collection.created_unix_us,
+          .definition = EncodeSchema(collection.schema),
+          .ids_end = collection.ids_end};
+}
+
 void RemoveSegmentFiles(Core& core, const Collection& collection) {
   for (const auto& segment : collection.segments().segments) {
     if (segment->state() != SegmentState::kSealed) continue;
@@ -96,18 +108,15 @@ absl::StatusOr<bool> TruncateCommit::Resolve(ResolveContext& context) {
   if (it == collections.end()) return NotFound("collection %s does not exist", Quoted(name_));
   old_ = it->second;
   removed_ = old_->live_rows.load();
-  entry_ = {.id = old_->id,
-            .row_store = core_.next_ids.row_store,
-            .database = std::string(kDefaultDatabase),
-            .name = name_,
-            .created_unix_us = old_->created_unix_us,
-            .definition = EncodeSchema(old_->schema)};
+  entry_ = EntryOf(*old_);
+  entry_.row_store = core_.next_ids.row_store;
+  // Keys are made of row ids.
+  if (old_->schema.auto_id) entry_.ids_end = std::max(old_->ids_end, old_->next_row);
   core_.next_ids.row_store = Next(core_.next_ids.row_store);
   core_.next_ids.segment = SegmentId{core_.next_segment.load()};
   context.batch.PutCollection(entry_);
   context.batch.DeleteRowStore(old_->row_store);
   context.batch.PutNextIds(core_.next_ids);
-  // Keys are made of row ids.
   if (old_->schema.auto_id) {
     context.batch.PutCounters(entry_.row_store, {.next_row = old_->next_row, .live_rows = 0});
   }
@@ -119,6 +128,7 @@ void TruncateCommit::Apply(Seq seq) {
   fresh_ = std::make_shared<Collection>(entry_.id, name_, entry_.row_store, old_->schema,
                                         entry_.created_unix_us, seq);
   if (old_->schema.auto_id) fresh_->next_row = old_->next_row;
+  fresh_->ids_end = entry_.ids_end;
   fresh_->before_truncation.store(old_.get(), std::memory_order_release);
   CollectionMap next = core_.collections();
   next[name_] = fresh_;

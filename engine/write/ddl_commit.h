@@ -16,6 +16,8 @@ namespace azimuth::engine {
 // The only database there is.
 inline constexpr std::string_view kDefaultDatabase = "default";
 
+// The entry of the catalog for a collection as it is. By the commit leader.
+storage::CollectionEntry EntryOf(const Collection& collection);
 // Removes the segment files of a collection that readers can no longer come to, once the last one
 // that could has gone.
 void RemoveSegmentFiles(Core& core, const Collection& collection);

@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "engine/limits.h"
 #include "engine/write/put_commit.h"
+#include "engine/write/record_commit.h"
 #include "engine/write/validate.h"
 
 #include <cstddef>
@@ -23,17 +24,16 @@ absl::Status CheckLoadName(std::string_view load) {
 // Asks the leader, whose memory it is. Changes nothing.
 class ReadLoadCommit final : public Commit {
  public:
-  ReadLoadCommit(Core& core, const Collection& collection, std::string_view load)
-      : core_(core),
-        id_(LoadEntryId(collection.id, load)),
-        digest_(LoadEntryDigest(collection.row_store)) {}
+  ReadLoadCommit(Core& core, std::shared_ptr<Collection> collection, std::string_view load)
+      : core_(core), collection_(std::move(collection)), id_(LoadEntryId(collection_->id, load)) {}
   absl::StatusOr<bool> Resolve(ResolveContext& context) override {
+    AZ_ASSIGN_OR_RETURN(collection_, FollowTruncation(core_, collection_));
     const storage::RequestEntry* known = core_.loads.Find(id_, core_.NowUnixMicros());
     if (const auto pending = context.overlay.requests.find(std::string_view(id_));
         pending != context.overlay.requests.end()) {
       known = &pending->second;
     }
-    if (known == nullptr || known->digest != digest_) return false;
+    if (known == nullptr || known->digest != LoadEntryDigest(collection_->row_store)) return false;
     AZ_ASSIGN_OR_RETURN(state_, DecodeLoadState(known->reply));
     return false;
   }
@@ -43,8 +43,8 @@ class ReadLoadCommit final : public Commit {
 
  private:
   Core& core_;
+  std::shared_ptr<Collection> collection_;
   const std::string id_;
-  const std::string digest_;
   IngestState state_;
 };
 
@@ -70,10 +70,14 @@ absl::Status AdmitNext(Core& core, const std::shared_ptr<Collection>& target,
   auto commit = std::make_unique<PutCommit>(core, target, std::move(checked),
                                             spec.insert ? PutMode::kInsert : PutMode::kUpsert,
                                             std::move(options), now);
-  AZ_RETURN_IF_ERROR(core.disk->AdmitWrite());
-  AZ_ASSIGN_OR_RETURN(auto admission, core.backpressure.Admit(target->name, target->unindexed_rows,
-                                                              commit->byte_size(), cancel));
-  admitted.admissions.push_back(std::move(admission));
+  // Without records it adds nothing that must be held back, and it may be what lets a load end.
+  if (!batch.skip) {
+    AZ_RETURN_IF_ERROR(core.disk->AdmitWrite());
+    AZ_ASSIGN_OR_RETURN(
+        auto admission,
+        core.backpressure.Admit(target->name, target->unindexed_rows, commit->byte_size(), cancel));
+    admitted.admissions.push_back(std::move(admission));
+  }
   admitted.commits.push_back(std::move(commit));
   return absl::OkStatus();
 }
@@ -84,7 +88,7 @@ absl::StatusOr<IngestState> OpenIngest(Core& core, const IngestSpec& spec,
                                        const CancelToken& cancel) {
   AZ_RETURN_IF_ERROR(CheckLoadName(spec.load));
   AZ_ASSIGN_OR_RETURN(const auto target, core.FindCollection(spec.collection));
-  ReadLoadCommit commit(core, *target, spec.load);
+  ReadLoadCommit commit(core, target, spec.load);
   AZ_RETURN_IF_ERROR(core.queue.Run(commit, cancel).status());
   return commit.state();
 }

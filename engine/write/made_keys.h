@@ -6,6 +6,10 @@
 // collection, go on with the row ids from where they were. And what gets such a key cannot have
 // been there: nobody looks it up.
 //
+// Counters may be damaged, and rows that were removed say nothing of the ids that they had. So the
+// catalog keeps an end that no id has come to, moved on by kIdsReserved when one would: a start
+// that counts again goes on from there.
+//
 // Thread safety: functions only.
 #pragma once
 
@@ -16,6 +20,9 @@
 #include <variant>
 
 namespace azimuth::engine {
+
+// At most so many keys are passed over for damaged counters.
+inline constexpr uint64_t kIdsReserved = uint64_t{1} << 16;
 
 // The first key of a commit whose first row is `row`.
 inline int64_t FirstMadeKey(RowId row) {

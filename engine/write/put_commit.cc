@@ -3,8 +3,10 @@
 #include "base/status.h"
 #include "engine/maintenance.h"
 #include "engine/segment/build_job.h"
+#include "engine/write/ddl_commit.h"
 #include "engine/write/made_keys.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace azimuth::engine {
@@ -68,11 +70,21 @@ absl::StatusOr<std::vector<RecordCommit::Current>> RowsCommit::CurrentOfRecords(
   return current;
 }
 
+void RowsCommit::ReserveIds(ResolveContext& context) {
+  const Collection& collection = *collection_;
+  if (!collection.schema.auto_id || collection.next_row <= collection.ids_end) return;
+  ids_end_ = RowId{Raw(collection.next_row) + kIdsReserved};
+  storage::CollectionEntry entry = EntryOf(collection);
+  entry.ids_end = ids_end_;
+  context.batch.PutCollection(entry);
+}
+
 void RowsCommit::PutRows(ResolveContext& context, const std::vector<Current>& current) {
   Collection& collection = *collection_;
   first_row_ = collection.next_row;
   // Taken even if the log fails later: a row id is never given out twice.
   collection.next_row = RowId{Raw(first_row_) + records_.size()};
+  ReserveIds(context);
   RowId row = first_row_;
   for (size_t i = 0; i < records_.size(); ++i, row = Next(row)) {
     CheckedRecord& record = records_[i];
@@ -107,6 +119,7 @@ void RowsCommit::PutRows(ResolveContext& context, const std::vector<Current>& cu
 
 void RowsCommit::ApplyRecords(Seq) {
   Collection& collection = *collection_;
+  collection.ids_end = std::max(collection.ids_end, ids_end_);
   RowId row = first_row_;
   bool closed = false;
   int64_t earliest_expiry = INT64_MAX;

@@ -32,9 +32,13 @@ class RowsCommit : public RecordCommit {
   std::vector<CheckedRecord> records_;
 
  private:
+  // Keeps the end of the ids past those that were given out.
+  void ReserveIds(ResolveContext& context);
+
   size_t byte_size_ = 0;
   size_t vector_bytes_ = 0;
   RowId first_row_{};
+  RowId ids_end_{};  // Of the collection, if it was moved on.
 };
 
 // Adds or replaces whole records.

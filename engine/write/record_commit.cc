@@ -19,15 +19,15 @@ void MarkRetired(Collection& collection, RowId row, Seq seq) {
 
 }  // namespace
 
-absl::Status RecordCommit::FollowTruncation() {
-  if (!collection_->dropped.load(std::memory_order_acquire)) return absl::OkStatus();
-  const CollectionMap& collections = core_.collections();
-  const auto it = collections.find(std::string_view(collection_->name));
-  if (it == collections.end() || it->second->id != collection_->id) {
-    return NotFound("collection %s does not exist", Quoted(collection_->name));
+absl::StatusOr<std::shared_ptr<Collection>> FollowTruncation(
+    const Core& core, const std::shared_ptr<Collection>& collection) {
+  if (!collection->dropped.load(std::memory_order_acquire)) return collection;
+  const CollectionMap& collections = core.collections();
+  const auto it = collections.find(std::string_view(collection->name));
+  if (it == collections.end() || it->second->id != collection->id) {
+    return NotFound("collection %s does not exist", Quoted(collection->name));
   }
-  collection_ = it->second;
-  return absl::OkStatus();
+  return it->second;
 }
 
 const storage::RequestEntry* RecordCommit::Remembered(const ResolveContext& context,
@@ -80,14 +80,17 @@ void RecordCommit::Remember(ResolveContext& context, RequestMemory& memory, std:
                               .digest = std::move(digest),
                               .at_unix_us = now_unix_us_,
                               .reply = std::move(reply)};
-  memory.Expire(now_unix_us_, context.overlay.requests, context.batch);
+  size_t& expiring =
+      IsLoadEntry(entry.id) ? context.overlay.expiring_loads : context.overlay.expiring_requests;
+  const size_t before = expiring;
+  memory.Expire(now_unix_us_, context.overlay.requests, expiring, context.batch);
   context.batch.PutRequest(entry);
   if (!context.last) context.overlay.requests[entry.id] = entry;
-  remembered_.push_back(std::move(entry));
+  kept_.push_back({std::move(entry), expiring - before});
 }
 
 absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
-  AZ_RETURN_IF_ERROR(FollowTruncation());
+  AZ_ASSIGN_OR_RETURN(collection_, FollowTruncation(core_, collection_));
   AZ_ASSIGN_OR_RETURN(replayed_, FindReply(context));
   if (replayed_) return false;
   AZ_ASSIGN_OR_RETURN(replayed_, FindLoad(context));
@@ -120,9 +123,10 @@ absl::StatusOr<bool> RecordCommit::Resolve(ResolveContext& context) {
 
 void RecordCommit::Apply(Seq seq) {
   if (replayed_) return;
-  for (storage::RequestEntry& entry : remembered_) {
-    RequestMemory& memory = IsLoadEntry(entry.id) ? core_.loads : core_.requests;
-    memory.Add(std::move(entry));
+  for (Kept& kept : kept_) {
+    RequestMemory& memory = IsLoadEntry(kept.entry.id) ? core_.loads : core_.requests;
+    memory.ForgetOldest(kept.expired);
+    memory.Add(std::move(kept.entry));
   }
   for (const RowId row : retired_) MarkRetired(*collection_, row, seq);
   ApplyRecords(seq);

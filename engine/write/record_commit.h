@@ -18,6 +18,11 @@
 
 namespace azimuth::engine {
 
+// What the name of `collection` leads to: itself, or after a truncation another one of its id.
+// NotFound if it is gone. By the commit leader.
+absl::StatusOr<std::shared_ptr<Collection>> FollowTruncation(
+    const Core& core, const std::shared_ptr<Collection>& collection);
+
 class RecordCommit : public Commit {
  public:
   bool relaxed() const final { return options_.relaxed; }
@@ -75,8 +80,6 @@ class RecordCommit : public Commit {
   WriteResult result_;
 
  private:
-  // A truncation before its turn made another collection of the same id. NotFound if it is gone.
-  absl::Status FollowTruncation();
   // What is remembered under `id`, in the store or by the group; null if nothing is.
   const storage::RequestEntry* Remembered(const ResolveContext& context,
                                           const RequestMemory& memory, std::string_view id) const;
@@ -87,8 +90,12 @@ class RecordCommit : public Commit {
   void Remember(ResolveContext& context, RequestMemory& memory, std::string id, std::string digest,
                 std::string reply);
 
-  std::vector<storage::RequestEntry> remembered_;  // With what it did.
-  IngestState load_;                               // Before this batch.
+  struct Kept {
+    storage::RequestEntry entry;
+    size_t expired;  // Entries of the same memory that go for it.
+  };
+  std::vector<Kept> kept_;  // With what it did.
+  IngestState load_;        // Before this batch.
   std::vector<RowId> retired_;
   uint64_t live_rows_ = 0;
   bool counters_put_ = false;

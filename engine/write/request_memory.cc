@@ -5,6 +5,7 @@
 #include "engine/limits.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 namespace azimuth::engine {
@@ -38,20 +39,26 @@ void RequestMemory::Add(storage::RequestEntry entry) {
 }
 
 void RequestMemory::Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
-                           storage::CommitBatch& batch) {
-  for (int i = 0; i < kExpiredPerCommit && !ages_.empty(); ++i) {
-    Age& oldest = ages_.front();
-    if (oldest.at_unix_us + lifetime_us_ > now_us && ages_.size() < entries_max_) return;
-    const auto it = entries_.find(std::string_view(oldest.id));
-    if (it->second.at_unix_us != oldest.at_unix_us || pending.contains(oldest.id)) {
+                           size_t& expiring, storage::CommitBatch& batch) {
+  for (int i = 0; i < kExpiredPerCommit && expiring < ages_.size(); ++i) {
+    const auto place = ages_.begin() + static_cast<std::ptrdiff_t>(expiring);
+    if (place->at_unix_us + lifetime_us_ > now_us && ages_.size() - expiring < entries_max_) return;
+    const auto it = entries_.find(std::string_view(place->id));
+    if (it->second.at_unix_us != place->at_unix_us || pending.contains(place->id)) {
       // It was used again since, or is being used: as old as that.
-      Age younger{std::max(it->second.at_unix_us, oldest.at_unix_us), std::move(oldest.id)};
-      ages_.pop_front();
+      Age younger{std::max(it->second.at_unix_us, place->at_unix_us), std::move(place->id)};
+      ages_.erase(place);
       ages_.push_back(std::move(younger));
       continue;
     }
-    batch.DeleteRequest(oldest.id);
-    entries_.erase(it);
+    batch.DeleteRequest(place->id);
+    ++expiring;
+  }
+}
+
+void RequestMemory::ForgetOldest(size_t count) {
+  for (; count > 0; --count) {
+    entries_.erase(entries_.find(std::string_view(ages_.front().id)));
     ages_.pop_front();
   }
 }
@@ -106,6 +113,13 @@ std::string LoadEntryDigest(RowStoreId row_store) {
 
 bool IsLoadEntry(std::string_view id) {
   return !id.empty() && id.front() == kLoadTag;
+}
+
+std::optional<CollectionId> CollectionOfLoad(std::string_view id) {
+  ByteReader reader(id.substr(1));
+  uint32_t collection = 0;
+  if (!reader.Little(collection)) return std::nullopt;
+  return CollectionId{collection};
 }
 
 std::string EncodeLoadState(const IngestState& state) {

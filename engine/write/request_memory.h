@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,11 +33,13 @@ class RequestMemory final {
   const storage::RequestEntry* Find(std::string_view id, int64_t now_us) const;
   // In place of what the id had.
   void Add(storage::RequestEntry entry);
-  // Lets `batch` delete the entries that have had their time, a few at each call, and forgets them;
-  // those that `batch` writes anew already (`pending`) are left alone.
-  // They may be forgotten although the batch fails: they stay in the store until the next start.
-  void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending,
+  // Lets `batch` delete the oldest entries, a few at each call, if they have had their time or are
+  // too many; those that `batch` writes anew already (`pending`) are left alone. `expiring` is how
+  // many it deletes so far: they stay until ForgetOldest, which the batch may fail before.
+  void Expire(int64_t now_us, const StringMap<storage::RequestEntry>& pending, size_t& expiring,
               storage::CommitBatch& batch);
+  // Forgets entries that a batch has deleted.
+  void ForgetOldest(size_t count);
 
   size_t size() const { return entries_.size(); }
 
@@ -58,10 +61,13 @@ absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes);  // DataLoss.
 
 // The entry of a bulk load of a collection: its id, what it is about as its digest, and the state
 // as its reply. After a truncation there is another row store, and what was loaded is gone: then
-// the digest differs, and the load has not begun. Byte table: docs/FORMATS.md, "Remembered loads".
+// the digest differs, and the load has not begun. Earlier servers wrote no digest; a start adds
+// that of the row store that there is. Byte table: docs/FORMATS.md, "Remembered loads".
 std::string LoadEntryId(CollectionId collection, std::string_view load);
 std::string LoadEntryDigest(RowStoreId row_store);
 bool IsLoadEntry(std::string_view id);
+// REQUIRES: IsLoadEntry(id). Nullopt if it is none that LoadEntryId has made.
+std::optional<CollectionId> CollectionOfLoad(std::string_view id);
 std::string EncodeLoadState(const IngestState& state);
 absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes);  // DataLoss.
 

@@ -100,9 +100,10 @@ class IngestStream final {
   absl::Status ApplyGroup(const std::vector<Request>& group);
   // Applies the batches from `at` on up to one that is refused, and moves on past it.
   absl::Status ApplyFrom(const std::vector<Request>& group, size_t& at);
-  // Answers the batches from `first` on. An error ends the stream.
-  absl::Status Answer(const std::vector<engine::IngestBatch>& batches,
-                      const std::vector<absl::StatusOr<engine::WriteResult>>& results);
+  // Answers the batches up to one that is refused, and returns whether there was one. An error ends
+  // the stream.
+  absl::StatusOr<bool> Answer(const std::vector<engine::IngestBatch>& batches,
+                              const std::vector<absl::StatusOr<engine::WriteResult>>& results);
   absl::Status Refuse(const absl::Status& status);
   absl::Status TellPace();
   void FillPace(pb::IngestPace& pace) const;
@@ -261,19 +262,23 @@ absl::Status IngestStream::ApplyFrom(const std::vector<Request>& group, size_t& 
     for (const engine::IngestBatch& batch : batches) numbers.push_back({.number = batch.number});
     const auto results = database_.Ingest(spec_, std::move(batches), cancel_);
     AZ_FAILPOINT_VISIT(kIngestBeforeAck);
-    AZ_RETURN_IF_ERROR(Answer(numbers, results));
-    if (next_ != expected) return absl::OkStatus();  // One was refused, and said so.
+    AZ_ASSIGN_OR_RETURN(const bool refused, Answer(numbers, results));
+    // The client goes on with that one: a word about a later one would set it on a wrong way.
+    if (refused) return absl::OkStatus();
   }
   if (refusal.ok()) return absl::OkStatus();
   return Refuse(refusal);
 }
 
-absl::Status IngestStream::Answer(const std::vector<engine::IngestBatch>& batches,
-                                  const std::vector<absl::StatusOr<engine::WriteResult>>& results) {
+absl::StatusOr<bool> IngestStream::Answer(
+    const std::vector<engine::IngestBatch>& batches,
+    const std::vector<absl::StatusOr<engine::WriteResult>>& results) {
   for (size_t i = 0; i < results.size(); ++i) {
     if (!results[i].ok()) {
       on_failed_write_();
-      return IsRefusal(results[i].status()) ? Refuse(results[i].status()) : results[i].status();
+      if (!IsRefusal(results[i].status())) return results[i].status();
+      AZ_RETURN_IF_ERROR(Refuse(results[i].status()));
+      return true;
     }
     const engine::WriteResult& result = *results[i];
     pb::IngestResponse response;
@@ -293,7 +298,7 @@ absl::Status IngestStream::Answer(const std::vector<engine::IngestBatch>& batche
     next_ = std::max(next_, batches[i].number + 1);
     AZ_RETURN_IF_ERROR(Send(response));
   }
-  return absl::OkStatus();
+  return false;
 }
 
 absl::Status IngestStream::Refuse(const absl::Status& status) {

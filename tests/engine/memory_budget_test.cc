@@ -1,5 +1,6 @@
 #include "engine/memory_budget.h"
 
+#include "tests/engine/manual_database.h"
 #include "tests/support/matchers.h"
 
 #include "gmock/gmock.h"
@@ -167,6 +168,27 @@ TEST(MemoryBudget, ABuildIsEstimatedByRowsAndByTheLargestVectorField) {
   EXPECT_EQ(large - small, 1000U * 4 * (1024 - 16));
   schema.vectors[1].index.kind = IndexKind::kFlat;
   EXPECT_EQ(EstimateBuildBytes(schema, 1000), small);
+}
+
+class MemoryBudgetOfADatabase : public testing::ManualDatabaseTest {
+ protected:
+  uint64_t RocksBytes() const { return db_->GetInfo().memory.rocks_bytes; }
+};
+
+// Memtables and pinned blocks: RocksDB refuses none.
+TEST_F(MemoryBudgetOfADatabase, HasWhatRocksTakesPastItsReservation) {
+  constexpr uint64_t kBuffer = uint64_t{64} << 10;
+  options_.block_cache_bytes = 0;
+  options_.write_buffer_bytes = kBuffer;
+  Reopen();
+  EXPECT_EQ(RocksBytes(), 4 * kBuffer);
+  FillCollection(500);
+  Reopen();  // Now there are tables.
+  workers_->Tick();
+  const uint64_t used = RocksBytes();
+  EXPECT_GT(used, 4 * kBuffer);
+  workers_->Tick();
+  EXPECT_LT(RocksBytes(), 2 * used);  // Counted once.
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Starts on stores some of whose rows cannot be read, and later can again.
 
+#include "engine/admin/verify.h"
 #include "engine/recover.h"
+#include "engine/write/made_keys.h"
 #include "storage/key_codec.h"
 #include "storage/store.h"
 #include "tests/engine/manual_database.h"
@@ -19,6 +21,7 @@ namespace {
 using testing::MakeRecord;
 using testing::ManualDatabaseTest;
 using testing::OpenOrDie;
+using testing::SmallSchema;
 
 const CancelToken kNoCancel;
 constexpr int64_t kRows = 20;
@@ -51,6 +54,14 @@ class RecoverDamage : public ManualDatabaseTest {
     const auto count = db_->Count("c", {}, kNoCancel);
     EXPECT_OK(count.status());
     return count->count;
+  }
+  void ExpectSound() {
+    const auto report = db_->Verify("", /*deep=*/true, kNoCancel);
+    ASSERT_OK(report.status());
+    for (const Finding& finding : report->findings) {
+      if (finding.severity == FindingSeverity::kNotice) continue;
+      ADD_FAILURE() << finding.kind << ", " << finding.place << ": " << finding.message;
+    }
   }
 };
 
@@ -124,6 +135,114 @@ TEST_F(RecoverDamage, CountersThatCannotBeReadAreCountedAgain) {
   const auto report = db_->Verify("", /*deep=*/true, kNoCancel);
   ASSERT_OK(report.status());
   EXPECT_TRUE(report->findings.empty());
+}
+
+// Of a collection whose keys the server makes.
+class RecoverMadeKeys : public RecoverDamage {
+ protected:
+  RecoverMadeKeys() {
+    Schema schema = SmallSchema(4);
+    schema.auto_id = true;
+    EXPECT_OK(db_->CreateCollection("c", schema, false, kNoCancel));
+  }
+  // The keys that `count` new records got, or the reason why not.
+  MadeKeys Insert(uint64_t count) {
+    std::vector<RecordInput> records;
+    for (uint64_t i = 0; i < count; ++i) {
+      records.push_back(MakeRecord(0, 1, vector_));
+      records.back().key.reset();
+    }
+    const auto result = db_->Insert("c", std::move(records), kNoCancel);
+    EXPECT_OK(result);
+    return result.ok() ? result->made : MadeKeys{};
+  }
+  // A start with other counters.
+  void Recover(RowStoreId row_store, const std::string& counters) {
+    db_.reset();
+    PutEntry("default", storage::CountersKey(row_store), counters);
+    db_ = OpenOrDie(options_);
+  }
+
+  const std::vector<float> vector_ = {4, 3, 2, 1};
+  // As damage leaves them, and as they are read when they are missing.
+  const std::vector<std::string> lost_ = {"?", std::string(16, '\0')};
+};
+
+TEST_F(RecoverMadeKeys, KeysOfRecordsThatAreGoneAreNotMadeAgain) {
+  int64_t last = 0;
+  for (const std::string& counters : lost_) {
+    EXPECT_GT(Insert(20).first, last);
+    const MadeKeys gone = Insert(20);
+    last = gone.first + 19;
+    std::vector<Key> keys;
+    for (int64_t key = gone.first; key <= last; ++key) keys.emplace_back(key);
+    ASSERT_OK(db_->DeleteKeys("c", keys, kNoCancel));
+    Settle();  // With the rows their retirements go.
+    const uint64_t before = Count();
+    Recover(kRowStore, counters);
+    EXPECT_EQ(Count(), before);
+    const MadeKeys made = Insert(3);
+    EXPECT_GT(made.first, last);
+    EXPECT_LE(made.first, last + 1 + static_cast<int64_t>(kIdsReserved));
+    last = made.first + 2;
+    EXPECT_EQ(Count(), before + 3);
+    Settle();
+    Reopen();
+    EXPECT_EQ(Insert(1).first, last + 1);
+    ++last;
+    EXPECT_EQ(Count(), before + 4);
+    ExpectSound();
+  }
+}
+
+TEST_F(RecoverMadeKeys, NorAreThoseFromBeforeATruncation) {
+  int64_t last = 0;
+  uint32_t row_store = Raw(kRowStore);
+  for (const std::string& counters : lost_) {
+    last = Insert(30).first + 29;
+    ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
+    Recover(RowStoreId{++row_store}, counters);
+    EXPECT_EQ(Count(), 0U);
+    EXPECT_GT(Insert(1).first, last);
+    ExpectSound();
+  }
+}
+
+TEST_F(RecoverMadeKeys, TheEndOfTheIdsMovesOnWithThem) {
+  constexpr uint64_t kBatch = 5000;
+  int64_t last = 0;
+  while (last <= static_cast<int64_t>(kIdsReserved)) {
+    last = Insert(kBatch).first + static_cast<int64_t>(kBatch) - 1;
+  }
+  ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
+  last = Insert(kBatch).first + static_cast<int64_t>(kBatch) - 1;
+  Recover(RowStoreId{2}, "?");
+  EXPECT_GT(Insert(1).first, last);
+}
+
+TEST_F(RecoverMadeKeys, ARepairThatFindsNoCountersKeepsThemToo) {
+  const int64_t last = Insert(30).first + 29;
+  ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
+  db_.reset();
+  PutEntry("default", storage::CountersKey(RowStoreId{2}), lost_[1]);
+  DatabaseOptions plain = options_;
+  plain.make_workers = {};
+  const auto report = RepairDirectory(plain, /*deep=*/true, kNoCancel);
+  ASSERT_OK(report.status());
+  EXPECT_TRUE(report->findings.empty());
+  EXPECT_EQ(report->repairs.size(), 1U);
+  db_ = OpenOrDie(options_);
+  EXPECT_GT(Insert(1).first, last);
+}
+
+TEST_F(RecoverDamage, CountersThatAreNotThereAreCountedAgain) {
+  FillCollection(kRows);
+  db_.reset();
+  PutEntry("default", storage::CountersKey(kRowStore), std::string(16, '\0'));
+  db_ = OpenOrDie(options_);
+  EXPECT_EQ(Count(), static_cast<uint64_t>(kRows));
+  Reopen();  // They were written: a snapshot has all rows.
+  ExpectSound();
 }
 
 TEST_F(RecoverDamage, RequestIdsThatCannotBeReadAreForgotten) {

@@ -325,6 +325,22 @@ def test_a_batch_that_is_refused_does_not_end_the_stream(
 
 
 @pytest.mark.usefixtures("items")
+def test_a_group_has_one_refusal_and_numbers_go_on_from_it(server: ServerProcess) -> None:
+    wrong = raw(1)
+    wrong.batch.columns.keys.CopyFrom(
+        types_pb2.KeyList(string_keys=types_pb2.StringList(values=["a"]))
+    )
+    # The first number again, with records that are refused, and at once one that is too far on.
+    requests = [start(), raw(1), wrong, raw(9), raw(2)]
+    answers = stream(server, requests)[1:]
+    refusals = [answer.refusal for answer in answers if answer.HasField("refusal")]
+    acks = [answer.ack.number for answer in answers if answer.HasField("ack")]
+    assert [refusal.number for refusal in refusals] == [2]
+    assert grpc.StatusCode.INVALID_ARGUMENT.value[0] == refusals[0].code
+    assert acks == [1, 2]
+
+
+@pytest.mark.usefixtures("items")
 def test_more_streams_than_are_allowed_are_refused(server: ServerProcess) -> None:
     hold = threading.Event()
 

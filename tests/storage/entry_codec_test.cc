@@ -89,8 +89,26 @@ TEST(EntryCodec, CollectionEntryComesBack) {
   EXPECT_EQ(entry.name, "items");
   EXPECT_EQ(entry.created_unix_us, 1'700'000'000'000'000);
   EXPECT_EQ(entry.definition, std::string("\0\xff", 2));
+  EXPECT_EQ(entry.ids_end, RowId{0});
+  EXPECT_EQ(bytes[0], 1);
   ExpectOnlyWhole(bytes, DecodeCollectionEntry);
-  ExpectVersionOne(bytes, DecodeCollectionEntry);
+}
+
+TEST(EntryCodec, CollectionEntryComesBackWithTheEndOfItsRowIds) {
+  std::string bytes = EncodeCollectionEntry(
+      {.row_store = RowStoreId{9}, .name = "items", .ids_end = RowId{0x123456789a}});
+  ASSERT_OK_AND_ASSIGN(const CollectionEntry entry, DecodeCollectionEntry(bytes));
+  EXPECT_EQ(entry.name, "items");
+  EXPECT_EQ(entry.ids_end, RowId{0x123456789a});
+  EXPECT_EQ(bytes[0], 2);
+  ExpectOnlyWhole(bytes, DecodeCollectionEntry);
+  bytes[0] = 3;
+  EXPECT_THAT(DecodeCollectionEntry(bytes),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("3 is newer than 2")));
+  for (const char version : {'\0', '\1'}) {
+    bytes[0] = version;
+    EXPECT_THAT(DecodeCollectionEntry(bytes), StatusIs(absl::StatusCode::kDataLoss));
+  }
 }
 
 TEST(EntryCodec, SegmentEntryComesBack) {

@@ -101,5 +101,33 @@ TEST(RocksOptions, PinTheFiltersOfKeysAndOfNothingElse) {
   EXPECT_LE(keys, rows + kEntries * 2);
 }
 
+TEST(RocksOptions, FiltersOfKeysStayPastTheBoundAndTheStoreSaysSo) {
+  constexpr uint64_t kKeys = 400'000;
+  constexpr uint64_t kBatch = 20'000;
+  constexpr uint64_t kBuffer = uint64_t{64} << 10;
+  const TempDir dir;
+  StoreOptions options{.block_cache_bytes = 0, .write_buffer_bytes = kBuffer};
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Store> store, Store::Open(dir.File("rocks"), options));
+  for (uint64_t first = 0; first < kKeys; first += kBatch) {
+    CommitBatch batch;
+    for (uint64_t key = first; key < first + kBatch; ++key) {
+      batch.PutKey(RowStoreId{1}, Key{static_cast<int64_t>(key)}, {.row = RowId{key}});
+    }
+    ASSERT_OK(store->Commit(batch, false));
+  }
+  ASSERT_OK(store->Close());
+  ASSERT_OK_AND_ASSIGN(store, Store::Open(dir.File("rocks"), options));
+  std::vector<Key> spread;
+  for (uint64_t key = 0; key < kKeys; key += 1000) spread.emplace_back(static_cast<int64_t>(key));
+  ASSERT_OK(store->LookUpKeys(RowStoreId{1}, spread));
+  // More than a byte for each key; a quarter of a MiB is the bound.
+  EXPECT_GT(store->memory_past_bound(), kKeys - options.memory_bytes());
+  options.block_cache_bytes = uint64_t{16} << 20;
+  store.reset();
+  ASSERT_OK_AND_ASSIGN(store, Store::Open(dir.File("rocks"), options));
+  ASSERT_OK(store->LookUpKeys(RowStoreId{1}, spread));
+  EXPECT_EQ(store->memory_past_bound(), 0U);
+}
+
 }  // namespace
 }  // namespace azimuth::storage

@@ -3,6 +3,7 @@
 #include "storage/store.h"
 #include "tests/storage/rows.h"
 #include "tests/support/matchers.h"
+#include "tests/support/sim_files.h"
 #include "tests/support/temp_dir.h"
 
 #include "gmock/gmock.h"
@@ -19,6 +20,7 @@
 namespace azimuth::storage {
 namespace {
 
+using ::azimuth::testing::SimFiles;
 using ::azimuth::testing::StatusIs;
 using ::azimuth::testing::TempDir;
 using Entry = std::tuple<RowEntryKind, std::string, std::string>;
@@ -152,6 +154,27 @@ TEST(MakeCheckpoint, HasAllThatWasCommittedAndLivesOnItsOwn) {
   EXPECT_TRUE(EntriesOf(*copy, RowStoreId{1}) == before);
   ASSERT_OK_AND_ASSIGN(const Seq applied, copy->GetAppliedSeq());
   EXPECT_EQ(applied, Seq{200});
+}
+
+TEST(MakeCheckpoint, ThatFailsLeavesNothingAndTheDatabaseAsItWas) {
+  SimFiles disk(1);
+  StoreOptions options;
+  options.files = &disk.process();
+  options.merges_tables = false;
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Store> store, Store::Open("/rocks", options));
+  Fill(*store, RowStoreId{1}, 200);
+  for (const std::string what : {"write", "sync"}) {
+    SCOPED_TRACE(what);
+    disk.FailOnce(what, "/copy.tmp/MANIFEST", absl::UnavailableError("the disk says no"));
+    EXPECT_FALSE(MakeCheckpoint(*store, "/copy", disk.process()).ok());
+    EXPECT_FALSE(disk.process().KindOf("/copy").ok());
+    // Links of tables, which would hold their bytes.
+    EXPECT_FALSE(disk.process().KindOf("/copy.tmp").ok());
+  }
+  ASSERT_OK(MakeCheckpoint(*store, "/copy", disk.process()));
+  options.read_only = true;
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Store> copy, Store::Open("/copy", options));
+  EXPECT_TRUE(EntriesOf(*copy, RowStoreId{1}) == EntriesOf(*store, RowStoreId{1}));
 }
 
 }  // namespace

@@ -34,6 +34,9 @@ _COLUMN_OF_TYPE: dict[type | None, tuple[str, object]] = {
 
 Array = npt.NDArray[Any]
 
+# Why a column must have so many rows.
+ONE_PER_KEY = "one per key"
+
 
 class Keys:
     """Keys of one type: 64-bit integers or strings. ``len()`` is their number."""
@@ -90,8 +93,11 @@ class Keys:
 class FieldValues:
     """The values of one scalar field for many rows."""
 
-    def __init__(self, name: str, data: object, rows: int) -> None:
-        """Reads an array or a sequence of `rows` values; None (or a masked entry) is absent."""
+    def __init__(self, name: str, data: object, rows: int, why: str = ONE_PER_KEY) -> None:
+        """Reads an array or a sequence of `rows` values; None (or a masked entry) is absent.
+
+        `why` says where that number comes from.
+        """
         where = f"fields[{name!r}]"
         self._name = name
         self._present: Array | None = None
@@ -111,7 +117,7 @@ class FieldValues:
         else:
             self._kind, self._values = _read_typed(array, where)
         if len(self._values) != rows:
-            raise ValueError(f"{where}: expected {rows} values, one per key, got {len(self)}")
+            raise ValueError(f"{where}: expected {rows} values, {why}, got {len(self)}")
         if self._present is not None and self._present.all():
             self._present = None
 
@@ -161,8 +167,8 @@ class FieldValues:
 class VectorValues:
     """The vectors of one field for many rows."""
 
-    def __init__(self, name: str, data: object, rows: int) -> None:
-        """Reads `rows` vectors; a None in a list is a row without one."""
+    def __init__(self, name: str, data: object, rows: int, why: str = ONE_PER_KEY) -> None:
+        """Reads `rows` vectors; a None in a list is a row without one. `why`: as above."""
         where = f"vectors[{name!r}]"
         self._name = name
         self._present: Array | None = None
@@ -185,7 +191,7 @@ class VectorValues:
             self._array[self._present] = to_float32(dense)
         if len(self._array) != rows:
             raise ValueError(
-                f"{where}: expected {rows} vectors, one per key, got shape {self._array.shape}"
+                f"{where}: expected {rows} vectors, {why}, got shape {self._array.shape}"
             )
 
     @property
@@ -223,9 +229,10 @@ class Batch:
         self.keys = None if keys is None else Keys(keys)
         columns = [*vectors.values(), *fields.values()]
         rows = _rows_of(columns) if self.keys is None else len(self.keys)
+        why = ONE_PER_KEY if self.keys is not None else "as many as the first column has"
         self._rows = rows
-        self._fields = [FieldValues(name, data, rows) for name, data in fields.items()]
-        read = [VectorValues(name, data, rows) for name, data in vectors.items()]
+        self._fields = [FieldValues(name, data, rows, why) for name, data in fields.items()]
+        read = [VectorValues(name, data, rows, why) for name, data in vectors.items()]
         self._vectors = [column for column in read if not column.empty]
         self._expires: Array | None = None
         if expires_at is not None:
@@ -323,9 +330,16 @@ def decode_bitmap(present: bytes, rows: int) -> list[bool] | None:
 
 
 def _rows_of(columns: list[object]) -> int:
+    """Returns how many rows the first column has; 0 if none can be one, as its reader will say."""
+    wrong = 0
     for column in columns:
-        if isinstance(column, Sized):
+        # Of an array without dimensions there is no length, and a string is one value.
+        if isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) == 0:
+            wrong += 1
+        elif isinstance(column, Sized):
             return len(column)
+    if columns and wrong == len(columns):
+        return 0
     raise ValueError("keys: none are given, nor a column that would say how many records there are")
 
 

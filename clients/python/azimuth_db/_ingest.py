@@ -68,8 +68,9 @@ class Load:
             transport: The way to the server.
             start: What the load is.
             skips: Whether a batch that is refused is passed over; else it ends the load.
-            timeout: How many seconds may pass without an acknowledgement.
-            on_keys: Hears of the keys that were made for each batch.
+            timeout: How many seconds may pass without an acknowledgement, but for those that
+                `on_keys` takes.
+            on_keys: Hears of the keys that were made for each batch. What it raises ends the load.
         """
         self._transport = transport
         self._start = start
@@ -87,6 +88,7 @@ class Load:
         self._pause_until = 0.0
         self._next = 0  # The number of the next batch; 0 while the server has not said it.
         self._last_progress = time.monotonic()
+        self._telling = False  # on_keys runs: nobody waits for the server.
         self._finished = False  # No more batches come.
         self._stream = 0  # Which one is open; requests of an older one end.
         self._started = False  # The server has said where this stream goes on.
@@ -169,7 +171,7 @@ class Load:
         """Waits under `_changed`; raises what ended the load, or DeadlineExceeded."""
         while self._error is None and not until():
             left = self._last_progress + self._timeout - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not self._telling:
                 self._fail(
                     DeadlineExceeded(
                         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -178,7 +180,7 @@ class Load:
                     )
                 )
                 break
-            self._changed.wait(min(left, 1.0))
+            self._changed.wait(1.0 if self._telling else min(left, 1.0))
         if self._error is not None:
             raise self._error
 
@@ -266,8 +268,8 @@ class Load:
 
     def _take(self, response: pb.IngestResponse) -> None:
         kind = response.WhichOneof("message")
-        if kind == "ack" and response.ack.HasField("keys") and self._on_keys is not None:
-            self._on_keys(response.ack.number, decode_keys(response.ack.keys))
+        if kind == "ack" and response.ack.HasField("keys") and not self._tell_keys(response.ack):
+            return
         with self._changed:
             if kind == "ack":
                 self._acknowledge(response.ack)
@@ -280,6 +282,27 @@ class Load:
             elif kind == "stopped":
                 raise make_error(_code_of(response.stopped.code), response.stopped.message)
             self._changed.notify_all()
+
+    def _tell_keys(self, ack: pb.IngestAck) -> bool:
+        """Calls `on_keys`, if there is one; False if it has ended the load.
+
+        It may raise whatever a broken stream raises, so that is not left to those who mend streams.
+        """
+        if self._on_keys is None:
+            return True
+        with self._changed:
+            self._telling = True
+        failure: BaseException | None = None
+        try:
+            self._on_keys(ack.number, decode_keys(ack.keys))
+        except BaseException as error:
+            failure = error
+        with self._changed:
+            self._telling = False
+            self._last_progress = time.monotonic()
+            if failure is not None:
+                self._fail(failure)
+            return failure is None
 
     def _go_on(self, started: pb.IngestStarted) -> None:
         self._started = True

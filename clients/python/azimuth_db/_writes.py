@@ -208,10 +208,13 @@ class CollectionWrites:
                 which. Else its error ends the load.
             relaxed: As in :meth:`insert`.
             timeout: How many seconds may pass without an acknowledgement; None: as the client's.
+                What `on_keys` takes does not count.
             on_keys: Where the server makes the keys (``auto_id``): called with the number of each
                 batch that is acknowledged, counted from 1, and its new keys, by a thread of the
-                load. Of a load that goes on it first hears of the last batches again, 256 at most,
-                which the broken call may not have told.
+                load, one call at a time. What it raises ends the load and is raised here; the batch
+                stays written. It hears of each batch at least once: of a load that goes on it first
+                hears of the last batches again, 256 at most, which the broken call may not have
+                told. So what it keeps should be kept by the number.
 
         Raises:
             What :meth:`upsert` and :meth:`insert` raise, of the first batch that is refused:
@@ -262,7 +265,10 @@ class CollectionWrites:
             NotFound: A key has no record (without `skip_missing`); nothing of that request was
                 written.
             InvalidArgument: A key comes twice, or a value does not fit the schema.
+            TypeError: No keys are given.
         """
+        if keys is None:
+            raise TypeError("keys: none are given, and only records that exist can be changed")
         send = self._updating(request_id, relaxed, if_version, skip_missing)
         return self._write_columns(_NO_UPDATE, send, keys, vectors, fields, expires_at)
 

@@ -189,6 +189,49 @@ def test_bad_vectors_are_named_before_anything_is_sent(
         VectorValues("v", data, 2)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "fields", "error", "message"),
+    [
+        (
+            {},
+            {"f": np.array(5)},
+            ValueError,
+            r"fields\['f'\]: expected a 1-D array, got shape \(\)",
+        ),
+        ({}, {"f": np.float64(5)}, ValueError, r"fields\['f'\]: expected a 1-D array"),
+        ({"v": np.array(5.0)}, {}, ValueError, r"vectors\['v'\]: expected a 2-D.*shape \(\)"),
+        ({}, {"f": np.array(5), "g": [1, 2]}, ValueError, r"fields\['f'\]: expected a 1-D array"),
+        ({}, {"f": "abc"}, TypeError, r"fields\['f'\]: expected an array or a list, got str"),
+        ({}, {"f": [1, 2], "g": "ab"}, TypeError, r"fields\['g'\].*got str"),
+        ({"v": "abc"}, {"f": [1, 2]}, ValueError, r"vectors\['v'\]: expected a 2-D"),
+        (
+            {},
+            {"f": [1, 2], "g": [1]},
+            ValueError,
+            r"fields\['g'\]: expected 2 values, as many as the first column has, got 1",
+        ),
+        (
+            {"v": np.eye(2), "w": np.eye(3)},
+            {},
+            ValueError,
+            r"vectors\['w'\]: expected 2 vectors, as many as the first column has, got shape",
+        ),
+        ({}, {"f": iter([1])}, ValueError, "keys: none are given, nor a column"),
+        ({}, {"f": 7}, ValueError, "keys: none are given, nor a column"),
+    ],
+)
+def test_without_keys_a_wrong_column_is_named(
+    vectors: Any, fields: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Batch(None, vectors, fields)
+
+
+def test_keys_without_dimensions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"keys: expected a 1-D array, got shape \(\)"):
+        Batch(np.array(5), {}, {})
+
+
 def test_one_vector_must_be_flat() -> None:
     with pytest.raises(ValueError, match=r"query: expected a 1-D array.*shape \(1, 4\)"):
         read_vector(np.zeros((1, 4)), "query")

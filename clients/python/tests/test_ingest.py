@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import grpc
 import pytest
 
 from azimuth_db._generated.azimuth.v1 import records_pb2 as pb
+from azimuth_db._generated.azimuth.v1 import types_pb2
 from azimuth_db._ingest import Load
-from azimuth_db.errors import AzimuthError, FailedPrecondition, Unavailable
+from azimuth_db.errors import AzimuthError, DeadlineExceeded, FailedPrecondition, Unavailable
 
 PACE = pb.IngestPace(batches_in_flight=10, bytes_in_flight=1 << 20)
 Script = Callable[[Iterator[pb.IngestRequest]], Iterator[pb.IngestResponse]]
@@ -67,14 +69,20 @@ def breaks_after(batches: int) -> Script:
     return script
 
 
-def load(*scripts: Script) -> Load:
+def load(*scripts: Script, timeout: float = 20.0, on_keys: Any = None) -> Load:
     transport: Any = Scripted(*scripts)
-    return Load(transport, pb.IngestStart(collection="items"), skips=False, timeout=20.0)
+    start = pb.IngestStart(collection="items")
+    return Load(transport, start, skips=False, timeout=timeout, on_keys=on_keys)
 
 
 def send(running: Load, batches: int) -> None:
     for _ in range(batches):
         running.send(pb.IngestBatch)
+
+
+def send_all(running: Load, batches: int) -> None:
+    send(running, batches)
+    running.finish()
 
 
 def test_batches_that_the_broken_stream_applied_late_are_counted() -> None:
@@ -119,3 +127,70 @@ def test_a_load_that_the_server_has_forgotten_ends() -> None:
     send(running, 2)
     with pytest.raises(FailedPrecondition, match=r"forgotten batches up to 2.*truncated"):
         send(running, 1000)
+
+
+def keys_of(*values: int) -> types_pb2.KeyList:
+    return types_pb2.KeyList(int64_keys=types_pb2.Int64List(values=values))
+
+
+def makes_keys(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+    """Makes a key for each batch: ten times its number."""
+    assert next(requests).HasField("start")
+    yield started()
+    for request in requests:
+        number = request.batch.number
+        yield ack(number, inserted=1, as_of=number, keys=keys_of(10 * number))
+
+
+class TestKeys:
+    def test_are_told_before_the_load_ends(self) -> None:
+        told: list[tuple[int, list[int]]] = []
+        running = load(makes_keys, on_keys=lambda n, keys: told.append((n, keys.tolist())))
+        send(running, 3)
+        running.finish()
+        assert told == [(1, [10]), (2, [20]), (3, [30])]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("mine"),
+            Unavailable(grpc.StatusCode.UNAVAILABLE, "mine"),
+            grpc.RpcError("mine"),
+            KeyboardInterrupt("mine"),
+        ],
+    )
+    def test_an_error_of_their_reader_ends_the_load(self, error: BaseException) -> None:
+        """There is one script: a second stream would be an error of its own."""
+        heard: list[int] = []
+
+        def on_keys(number: int, keys: Any) -> None:
+            heard.append(number)
+            if number == 2:
+                raise error
+
+        running = load(makes_keys, on_keys=on_keys)
+        with pytest.raises(type(error), match="mine") as raised:
+            send_all(running, 3)
+        assert raised.value is error
+        assert heard == [1, 2]
+        assert running.result().batches == 1
+
+    def test_a_slow_reader_does_not_run_out_of_time(self) -> None:
+        waits = threading.Event()
+        running = load(makes_keys, timeout=0.2, on_keys=lambda n, keys: waits.wait(0.5))
+        send(running, 2)
+        assert running.finish().batches == 2
+
+    def test_a_server_that_says_nothing_still_does(self) -> None:
+        def silent(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+            assert next(requests).HasField("start")
+            yield started()
+            assert numbers(requests, 1) == [1]
+            yield ack(1, inserted=1, as_of=1, keys=keys_of(10))
+            release.wait(20)
+
+        release = threading.Event()
+        running = load(silent, timeout=0.2, on_keys=lambda n, keys: None)
+        with pytest.raises(DeadlineExceeded, match=r"no batch was acknowledged for 0\.2 s"):
+            send_all(running, 2)
+        release.set()

@@ -103,6 +103,13 @@ class TestUpdate:
         assert only(items, 1).fields == {"label": 1, "note": None}
         assert only(items, 1).vectors["v"].tolist() == [1, 1]
 
+    def test_without_keys_nothing_is_sent(self, items: Collection, server: FakeServer) -> None:
+        before = len(server.requests)
+        keys: Any = None
+        with pytest.raises(TypeError, match="keys: none are given"):
+            items.update(keys, fields={"label": [1]})
+        assert len(server.requests) == before
+
     def test_keys_without_a_record_are_skipped_when_asked(
         self, items: Collection, server: FakeServer
     ) -> None:

@@ -240,9 +240,10 @@ TEST_F(VerifyRows, FindsARowStoreOfRowTablesPastTheNextIds) {
   constexpr RowStoreId kNobodys{90};
   {
     const auto store = OpenStore();
-    const auto tables = store->NewRowTables();
+    auto tables = store->NewRowTables();
     tables->PutEncodedRow(kNobodys, RowId{0}, storage::EncodeRow(RowOf(*store, kItems, RowId{7})));
     ASSERT_OK(store->TakeIn(*tables));
+    tables.reset();
     ASSERT_OK_AND_ASSIGN(const auto ends, store->ListTablesEnds());
     EXPECT_TRUE(std::any_of(ends.begin(), ends.end(),
                             [](const auto& entry) { return entry.first == kNobodys; }));

@@ -1,7 +1,13 @@
 #include "engine/write/ingest.h"
 
+#include "base/clock.h"
 #include "engine/limits.h"
+#include "engine/write/request_memory.h"
+#include "storage/entry_codec.h"
+#include "storage/key_codec.h"
+#include "tests/engine/manual_workers.h"
 #include "tests/engine/open_database.h"
+#include "tests/support/raw_store.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -211,6 +217,68 @@ TEST_F(IngestTest, BeginsAnewAfterATruncation) {
   ASSERT_OK(state);
   EXPECT_EQ(state->last_batch, 2U);
   EXPECT_EQ(state->inserted, 100U);
+}
+
+// As the store has it of a server that did not write of which row store a load was.
+TEST_F(IngestTest, GoesOnWithALoadOfAnEarlierServer) {
+  ASSERT_OK(SendNumbers({1, 2})[1]);
+  ASSERT_OK_AND_ASSIGN(const IngestState state, db_->OpenIngest(spec_, kNoCancel));
+  const std::string id = LoadEntryId(CollectionId{1}, spec_.load);
+  const auto forget_row_store = [&] {
+    db_.reset();
+    ASSERT_OK(::azimuth::testing::PutRawEntry(
+        dir_.File("rocks"), "requests", storage::RequestKey(id),
+        storage::EncodeRequestEntry({.id = id,
+                                     .at_unix_us = Clock::System().NowUnixMicros(),
+                                     .reply = EncodeLoadState(state)})));
+    Open();
+  };
+  forget_row_store();
+  EXPECT_EQ(LastBatch(), 2U);
+  const auto results = SendNumbers({2, 3});
+  ASSERT_OK(results[0]);
+  EXPECT_TRUE(results[0]->repeated);
+  ASSERT_OK(results[1]);
+  EXPECT_EQ(Rows(), 150U);
+  // A truncation after the start counts, whether batches came before it or not.
+  forget_row_store();
+  EXPECT_EQ(LastBatch(), 2U);
+  ASSERT_OK(db_->TruncateCollection("c", kNoCancel));
+  EXPECT_EQ(LastBatch(), 0U);
+  Open();
+  EXPECT_EQ(LastBatch(), 0U);
+}
+
+TEST_F(IngestTest, PassesOverANumberOnADiskThatIsNearlyFull) {
+  DatabaseOptions options = SmallOptions(dir_.path());
+  options.disk_floor_bytes = uint64_t{1} << 62;
+  db_.reset();
+  ASSERT_OK_AND_ASSIGN(db_, Database::Open(options));
+  EXPECT_THAT(SendNumbers({1})[0].status(), StatusIs(absl::StatusCode::kResourceExhausted));
+  std::vector<IngestBatch> skipped;
+  skipped.push_back({.number = 1, .skip = true});
+  ASSERT_OK(Send(std::move(skipped))[0]);
+  EXPECT_EQ(LastBatch(), 1U);
+}
+
+TEST_F(IngestTest, PassesOverANumberWhileTooManyRowsWait) {
+  DatabaseOptions options = SmallOptions(dir_.path());
+  options.unindexed_rows_slow = 1;
+  options.unindexed_rows_max = 2;
+  testing::ManualWorkers* workers = nullptr;
+  testing::UseManualWorkers(options, workers);  // Nothing is built.
+  db_.reset();
+  ASSERT_OK_AND_ASSIGN(db_, Database::Open(options));
+  ASSERT_OK(SendNumbers({1})[0]);
+  EXPECT_THAT(SendNumbers({2})[0].status(), StatusIs(absl::StatusCode::kResourceExhausted));
+  std::vector<IngestBatch> skipped;
+  skipped.push_back({.number = 1, .skip = true});
+  skipped.push_back({.number = 2, .skip = true});
+  const auto results = Send(std::move(skipped));
+  ASSERT_OK(results[0]);
+  EXPECT_TRUE(results[0]->repeated);
+  ASSERT_OK(results[1]);
+  EXPECT_EQ(LastBatch(), 2U);
 }
 
 TEST_F(IngestTest, SeesADrop) {

@@ -300,5 +300,31 @@ TEST(RecordCommit, AWriteThatWaitsBehindATruncationGoesToTheNewRows) {
   EXPECT_EQ(db->Count("c", {}, kNoCancel)->count, 1u);
 }
 
+TEST(RecordCommit, ALoadThatIsOpenedBehindATruncationBeginsAnew) {
+  TempDir dir;
+  const auto db = testing::OpenOrDie(SmallOptions(dir.path()));
+  ASSERT_OK(db->CreateCollection("c", SmallSchema(2), false, kNoCancel));
+  const IngestSpec spec{.collection = "c", .load = "load"};
+  std::vector<IngestBatch> batches;
+  batches.push_back({.number = 1, .records = {MakeRecord(1, 1, HeldQueue::kVector)}});
+  ASSERT_OK(db->Ingest(spec, std::move(batches), kNoCancel)[0]);
+  IngestState state{.last_batch = 7};
+  HeldQueue queue(*db);
+  queue.Send([](Database& d) { return d.TruncateCollection("c", kNoCancel).status(); });
+  queue.Send([&](Database& d) {
+    const auto opened = d.OpenIngest(spec, kNoCancel);
+    if (opened.ok()) state = *opened;
+    return opened.status();
+  });
+  queue.Send([](Database& d) { return d.DropCollection("c", false, kNoCancel).status(); });
+  queue.Send([&](Database& d) { return d.OpenIngest(spec, kNoCancel).status(); });
+  const std::vector<absl::Status> statuses = queue.Release();
+  EXPECT_OK(statuses[1]);
+  EXPECT_OK(statuses[2]);
+  EXPECT_EQ(state.last_batch, 0U);
+  EXPECT_OK(statuses[3]);
+  EXPECT_EQ(statuses[4].code(), absl::StatusCode::kNotFound);
+}
+
 }  // namespace
 }  // namespace azimuth::engine
