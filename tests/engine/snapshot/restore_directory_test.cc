@@ -1,6 +1,7 @@
 #include "engine/snapshot/restore_directory.h"
 
 #include "base/failpoint.h"
+#include "base/status.h"
 #include "engine/admin/verify.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
 
