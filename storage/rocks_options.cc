@@ -33,7 +33,7 @@ constexpr FamilyTuning kFamilies[kFamilyCount] = {
     // Floats do not compress. A vector is some kilobytes: a small block would hold one and need an
     // index entry for it.
     {.name = "vectors", .compress = false, .reads_hit = true, .block_bytes = 16384},
-    // Every new key is looked up in vain before it is written. Its filters, about 1.6 bytes a key
+    // Every new key is looked up in vain before it is written. Its filters, 1.25 to 2 bytes a key
     // with the indexes, must not have to give way to those of rows and vectors: without them a
     // write reads the disk for each of its keys.
     {.name = "keys",
@@ -154,7 +154,7 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     table.block_size = tuning.block_bytes;
     table.filter_policy = bloom;
     // Indexes and filters count against the cache. Those that are pinned it keeps beyond its
-    // capacity, too: of keys about 1.6 bytes each, of the tables that are open. What is past the
+    // capacity, too: of keys 1.25 to 2 bytes each, of the tables that are open. What is past the
     // bound the store tells (Store::memory_past_bound), and writes and builds have the less.
     table.cache_index_and_filter_blocks = true;
     table.pin_l0_filter_and_index_blocks_in_cache = true;

@@ -36,8 +36,8 @@ constexpr size_t kNodesPerTask = 64;
 
 // A build shares its processors with searches, and a scheduler leaves a running thread a slice of
 // milliseconds even where one of a higher priority waits. So a build offers the processor itself
-// after so many distances, some 20 us. Measured on two cores (docs/search_under_ingest.md): the
-// 99th percentile of searches falls from 10 to 4 times that at rest; the build takes 1 % longer.
+// after so many distances, which take some tens of microseconds. What searches take meanwhile:
+// `./dev bench storage --part under_ingest`.
 constexpr unsigned kDistancesPerYield = 512;
 
 // hnswlib's view of our vectors and kernels. Its own kernels are fixed at compile time; ours suit
