@@ -96,8 +96,8 @@ void SetDurabilityOptions(rocksdb::DBOptions& db, const StoreOptions& options) {
   db.track_and_verify_wals_in_manifest = false;
   // No error heals by itself (that of a full disk is StoreEvents' and Store::Commit's to heal).
   db.max_bgerror_resume_count = 0;
-  // Bounds the log that a start reads: a family with few writes would keep old logs alive.
-  db.max_total_wal_size = std::max<uint64_t>(8 * options.write_buffer_bytes, 64 * kMiB);
+  // Never reached: all families are flushed together, so that a log is as short-lived as memtables.
+  db.max_total_wal_size = std::max<uint64_t>(64 * options.write_buffer_bytes, 1024 * kMiB);
   // The log has it all: a stop need not wait for a flush. Store::Close flushes where it is wanted.
   db.avoid_flush_during_shutdown = true;
   // Flushed after a recovery, so that the next start does not read the same log again.
@@ -125,9 +125,12 @@ rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
   SetLogOptions(db);
   // At least one flush and one merge at a time.
   db.max_background_jobs = std::max(2, options.background_threads);
-  // One bound for the memtables of all families; rows and vectors fill most of it.
+  // The only thing that asks for flushes while writes go on. Flushes of all families that were
+  // asked for for different reasons end the process if they meet in the queue (an assertion
+  // of 7.8), which bounds of single families and of the log make them do. Flushed at 7/8 of it, or
+  // at a half while a flush runs.
   db.write_buffer_manager =
-      std::make_shared<rocksdb::WriteBufferManager>(4 * options.write_buffer_bytes, cache);
+      std::make_shared<rocksdb::WriteBufferManager>(2 * options.write_buffer_bytes, cache);
   // Leaves most of a limit of 1,024 descriptors to connections and segment files.
   db.max_open_files = 512;
   // Under that bound a start opens at most 16 tables of a family in advance. RocksDB would start as
@@ -168,7 +171,9 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     family.compression = tuning.compress ? compression : rocksdb::kNoCompression;
     // A filter on the last level is only of use to look-ups that find nothing.
     family.optimize_filters_for_hits = tuning.reads_hit;
-    family.write_buffer_size = options.write_buffer_bytes;
+    // Past what all may have together: the bound of all comes first.
+    family.write_buffer_size = 64 * options.write_buffer_bytes;
+    family.arena_block_size = std::min<size_t>(kMiB, options.write_buffer_bytes / 8);
     // A third one takes writes while two are flushed.
     family.max_write_buffer_number = 3;
     // Nine tenths of the data on the last level: little space lost to what was overwritten.

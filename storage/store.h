@@ -102,7 +102,8 @@ class StoreListener {
 
 struct StoreOptions {
   uint64_t block_cache_bytes = uint64_t{256} << 20;
-  uint64_t write_buffer_bytes = uint64_t{64} << 20;  // Of each memtable; four of them in all.
+  // Memtables are flushed, those of all families together, when they have once to twice as much.
+  uint64_t write_buffer_bytes = uint64_t{64} << 20;
   int background_threads = 2;
   // False: table files are never merged by RocksDB's own threads, which a simulation cannot order.
   bool merges_tables = true;
