@@ -16,24 +16,24 @@ namespace azimuth::index {
 
 class TopK final {
  public:
-  // Empties it, for at most `k` neighbours. `ties` may be null: then the lower position is first;
-  // else it must outlive the use. Memory is reserved as neighbours come, never by k.
-  void Reset(size_t k, const TieOrder* ties) {
+  // Empties it, for at most `k` neighbours, none of them farther than `bound`. `ties` may be null:
+  // then the lower position is first; else it must outlive the use. Memory is reserved as
+  // neighbours come, never by k.
+  void Reset(size_t k, const TieOrder* ties, float bound = std::numeric_limits<float>::infinity()) {
     k_ = k;
     ties_ = ties;
+    first_bound_ = bound;
     sorted_ = false;
     heap_.clear();
   }
 
   size_t size() const { return heap_.size(); }
   bool full() const { return heap_.size() >= k_; }
-  // The k-th distance so far: neighbours farther than this cannot enter. Infinite until full.
-  float bound() const {
-    return full() && k_ > 0 ? heap_.front().distance : std::numeric_limits<float>::infinity();
-  }
+  // The k-th distance so far: neighbours farther than this cannot enter. That of Reset until full.
+  float bound() const { return full() && k_ > 0 ? heap_.front().distance : first_bound_; }
 
   void Push(Neighbor neighbor) {
-    if (k_ == 0) return;
+    if (k_ == 0 || neighbor.distance > first_bound_) return;
     if (!full()) {
       heap_.push_back(neighbor);
       std::push_heap(heap_.begin(), heap_.end(), Order{ties_});
@@ -61,6 +61,7 @@ class TopK final {
   };
 
   size_t k_ = 0;
+  float first_bound_ = std::numeric_limits<float>::infinity();
   const TieOrder* ties_ = nullptr;
   bool sorted_ = false;
   std::vector<Neighbor> heap_;

@@ -1,4 +1,4 @@
-// How one segment is searched: by scan or by graph. Pure.
+// How one segment is searched: by scan or by graph, and how wide. Pure.
 //
 // A scan costs one distance for each match. A walk of width ef over n rows of which m match has to
 // meet about ef x n / m rows before it knows ef that match, and computes some kDistancesPerHop
@@ -24,5 +24,19 @@ struct PlanInput {
 };
 
 SegmentPlan PlanSegment(const PlanInput& input);
+
+// A walk of one of several segments, once the others have given `limit` hits: only what is nearer
+// than the last of those is of use. If rows stand in segments whatever their distance from the
+// query, few of the nearest are in a small one, and a walk that is as much narrower finds them as
+// surely. That they do is not known (new rows may be all that is near): a walk that has found
+// `hits_max` hits of use may have missed others, and is done again at full width.
+struct NarrowWalk {
+  uint64_t ef = 0;
+  uint64_t hits_max = 0;
+};
+
+// For a segment with `rows` of the `rows_all` rows of the search. Full width, `limit` hits, where
+// a narrower one would not do.
+NarrowWalk NarrowFor(uint64_t ef, uint64_t limit, uint64_t rows, uint64_t rows_all);
 
 }  // namespace azimuth::engine

@@ -10,6 +10,8 @@
 #include "index/distance/distance.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -67,6 +69,27 @@ absl::StatusOr<std::vector<std::vector<float>>> PrepareQueries(const VectorField
   return prepared;
 }
 
+// A segment and its rows with a vector of the field; more may come meanwhile.
+struct SegmentRows {
+  const Segment* segment;
+  uint64_t vectors;
+};
+
+// Those with a graph of the field first, the largest of them first: what they give bounds the
+// others.
+std::vector<SegmentRows> InOrderOfSearch(const SegmentSet& set, size_t slot) {
+  std::vector<SegmentRows> order;
+  order.reserve(set.segments.size());
+  for (const auto& segment : set.segments) {
+    order.push_back({segment.get(), segment->VectorCount(slot)});
+  }
+  std::stable_sort(order.begin(), order.end(), [&](const SegmentRows& a, const SegmentRows& b) {
+    const bool a_graph = a.segment->HasGraph(slot);
+    return a_graph != b.segment->HasGraph(slot) ? a_graph : a.vectors > b.vectors;
+  });
+  return order;
+}
+
 // Search of one vector field of one view for one or more queries.
 class Searcher final {
  public:
@@ -82,10 +105,13 @@ class Searcher final {
   Searcher(const Searcher&) = delete;
   Searcher& operator=(const Searcher&) = delete;
 
-  // Adds the nearest rows of one segment to `found`, and what it cost to `work`.
-  absl::Status SearchSegment(const Segment& segment, const Matches& matches, const float* query,
-                             std::vector<Candidate>& found, SearchWork& work) {
-    const uint64_t vectors = segment.VectorCount(slot_);
+  // Puts the nearest rows of one segment into `found`, which keeps the nearest `limit` of all in
+  // order; adds what it cost to `work`. `vectors_all` are those of all segments.
+  absl::Status SearchSegment(const SegmentRows& rows, const Matches& matches, const float* query,
+                             uint64_t vectors_all, std::vector<Candidate>& found,
+                             SearchWork& work) {
+    const Segment& segment = *rows.segment;
+    const uint64_t vectors = rows.vectors;
     const SegmentPlan plan = PlanSegment({.rows = vectors,
                                           .matches = std::min(matches.count, vectors),
                                           .ef = ef_,
@@ -93,27 +119,33 @@ class Searcher final {
                                           .exact = spec_.exact});
     bool by_graph = plan.by_graph;
     if (by_graph) {
-      AZ_ASSIGN_OR_RETURN(by_graph, WalkSegment(segment, matches, plan, query, work));
+      bool narrow = false;
+      if (found.size() == spec_.limit) {
+        const NarrowWalk walk = NarrowFor(ef_, spec_.limit, vectors, vectors_all);
+        if (walk.ef < ef_) {
+          AZ_ASSIGN_OR_RETURN(
+              narrow, WalkNarrow(segment, matches, plan, walk, query, found.back().distance, work));
+        }
+      }
+      if (!narrow) {
+        AZ_ASSIGN_OR_RETURN(by_graph, WalkSegment(segment, matches, plan, query, work));
+      }
     }
     if (!by_graph) {
-      top_.Reset(spec_.limit, &segment);
+      // What is farther than all that is known already is of no use.
+      const float bound = found.size() == spec_.limit ? found.back().distance : kNoBound;
+      top_.Reset(spec_.limit, &segment, bound);
       AZ_ASSIGN_OR_RETURN(const uint64_t computed, segment.Scan(slot_, query, matches.limit,
                                                                 matches.admitted(), top_, cancel_));
       work.distances_computed += computed;
     }
     ++(by_graph ? work.segments_by_graph : work.segments_by_scan);
-    for (const index::Neighbor& neighbor : top_.Sorted()) {
-      // Only a damaged file leads past the end; it is found and set aside by its checksums.
-      if (neighbor.position >= segment.size()) {
-        return DataLoss("segment %d: a node leads to position %d of %d", Raw(segment.id()),
-                        neighbor.position, segment.size());
-      }
-      found.push_back({neighbor.distance, {&segment, neighbor.position}});
-    }
-    return absl::OkStatus();
+    return Merge(segment, found);
   }
 
  private:
+  static constexpr float kNoBound = std::numeric_limits<float>::infinity();
+
   // False if the walk does not stand: then a scan answers.
   absl::StatusOr<bool> WalkSegment(const Segment& segment, const Matches& matches,
                                    const SegmentPlan& plan, const float* query, SearchWork& work) {
@@ -126,6 +158,34 @@ class Searcher final {
     const uint64_t owed =
         std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
     return !walked.abandoned && top_.size() >= owed;
+  }
+
+  // False if there may be more than it found.
+  absl::StatusOr<bool> WalkNarrow(const Segment& segment, const Matches& matches,
+                                  const SegmentPlan& plan, const NarrowWalk& walk,
+                                  const float* query, float bound, SearchWork& work) {
+    top_.Reset(std::min<uint64_t>(spec_.limit, walk.ef), &segment, bound);
+    AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
+                        segment.Walk(slot_, query, walk.ef, plan.distances_max, matches.admitted(),
+                                     top_, *scratch_, cancel_));
+    work.distances_computed += walked.distances_computed;
+    return !walked.abandoned && top_.size() < walk.hits_max;
+  }
+
+  // Merges what the segment gave (top_) into `found`.
+  absl::Status Merge(const Segment& segment, std::vector<Candidate>& found) {
+    const auto before = static_cast<std::ptrdiff_t>(found.size());
+    for (const index::Neighbor& neighbor : top_.Sorted()) {
+      // Only a damaged file leads past the end; it is found and set aside by its checksums.
+      if (neighbor.position >= segment.size()) {
+        return DataLoss("segment %d: a node leads to position %d of %d", Raw(segment.id()),
+                        neighbor.position, segment.size());
+      }
+      found.push_back({neighbor.distance, {&segment, neighbor.position}});
+    }
+    if (before > 0) std::sort(found.begin(), found.end(), CandidateBefore);
+    if (found.size() > spec_.limit) found.erase(found.begin() + spec_.limit, found.end());
+    return absl::OkStatus();
   }
 
   Core& core_;
@@ -145,11 +205,9 @@ SearchPath PathOf(const SearchWork& work) {
 
 absl::Status FetchHits(const Core& core, const Collection& collection, const View& view,
                        const SearchSpec& spec, Metric metric,
-                       std::vector<std::vector<Candidate>>& found, SearchResult& result) {
+                       const std::vector<std::vector<Candidate>>& found, SearchResult& result) {
   std::vector<RowRef> rows;
-  for (auto& candidates : found) {
-    std::sort(candidates.begin(), candidates.end(), CandidateBefore);
-    candidates.resize(std::min<size_t>(candidates.size(), spec.limit));
+  for (const auto& candidates : found) {
     for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
   }
   AZ_ASSIGN_OR_RETURN(auto records, FetchRows(core, collection, view, rows, spec.projection));
@@ -203,16 +261,19 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
   const auto slot = static_cast<size_t>(field - schema.vectors.data());
   {
     Searcher searcher(core, slot, spec, cancel);
-    for (const auto& segment : collection->segments().segments) {
+    const std::vector<SegmentRows> order = InOrderOfSearch(collection->segments(), slot);
+    uint64_t vectors_all = 0;
+    for (const SegmentRows& each : order) vectors_all += each.vectors;
+    for (const SegmentRows& each : order) {
       AZ_RETURN_IF_ERROR(cancel.Check());
       AZ_ASSIGN_OR_RETURN(const Matches matches,
-                          filter.Match(*segment, view.point(), collection->retired, cancel));
+                          filter.Match(*each.segment, view.point(), collection->retired, cancel));
       if (matches.count == 0) continue;
       for (size_t i = 0; i < prepared.size(); ++i) {
         SearchWork& work = result.queries[i].work;
         if (!filter.always_true()) work.rows_matching += matches.count;
         AZ_RETURN_IF_ERROR(
-            searcher.SearchSegment(*segment, matches, prepared[i].data(), found[i], work));
+            searcher.SearchSegment(each, matches, prepared[i].data(), vectors_all, found[i], work));
       }
     }
   }

@@ -79,6 +79,24 @@ TEST(TopK, HasNoBoundUntilItIsFull) {
   EXPECT_EQ(top.bound(), 2);
 }
 
+TEST(TopK, TakesNothingFartherThanTheBoundThatItIsGiven) {
+  TopK top;
+  top.Reset(2, nullptr, 3);
+  EXPECT_EQ(top.bound(), 3);
+  top.Push({4, 0});
+  EXPECT_EQ(top.size(), 0u);
+  top.Push({3, 1});
+  EXPECT_EQ(top.bound(), 3);
+  top.Push({1, 2});
+  EXPECT_EQ(top.bound(), 3);
+  top.Push({2, 3});
+  EXPECT_EQ(top.bound(), 2);
+  top.Reset(2, nullptr);
+  EXPECT_EQ(top.bound(), std::numeric_limits<float>::infinity());
+  top.Push({4, 0});
+  EXPECT_EQ(top.size(), 1u);
+}
+
 TEST(TopK, KeepsNothingWhenKIsZero) {
   TopK top;
   top.Reset(0, nullptr);

@@ -29,5 +29,24 @@ TEST(Plan, AWalkMayCostNoMoreThanTheScanOfTheMatches) {
   EXPECT_EQ(plan.distances_max, 50000U);
 }
 
+TEST(Plan, WalksOfSmallSegmentsAreNarrower) {
+  const NarrowWalk small = NarrowFor(64, 10, 4'000, 100'000);
+  EXPECT_EQ(small.hits_max, 5U);
+  EXPECT_EQ(small.ef, 32U);
+  const NarrowWalk many = NarrowFor(2'000, 1'000, 4'000, 100'000);
+  EXPECT_EQ(many.hits_max, 61U);
+  EXPECT_EQ(many.ef, 122U);
+}
+
+TEST(Plan, WalksAreOfFullWidthWhereMuchMayBeFoundOrLittleIsAskedFor) {
+  for (const uint64_t rows : {uint64_t{60'000}, uint64_t{100'000}}) {
+    const NarrowWalk walk = NarrowFor(64, 10, rows, 100'000);
+    EXPECT_EQ(walk.ef, 64U);
+    EXPECT_EQ(walk.hits_max, 10U);
+  }
+  EXPECT_EQ(NarrowFor(64, 1, 10, 100'000).ef, 64U);
+  EXPECT_EQ(NarrowFor(10, 10, 10, 100'000).ef, 10U) << "never wider than asked for";
+}
+
 }  // namespace
 }  // namespace azimuth::engine
