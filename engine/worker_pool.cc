@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <memory>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,50 +12,100 @@ namespace azimuth::engine {
 namespace {
 
 constexpr int kBackgroundNice = 10;
+// A part of a parallel work takes some milliseconds; where none is done for so long, no helper
+// runs.
+constexpr std::chrono::milliseconds kHelpPatience{50};
+
+// On Linux a priority belongs to the thread. If it cannot be lowered, work goes on as it is.
+void LowerPriority() {
+  static_cast<void>(
+      setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kBackgroundNice));
+}
+
+void RunWhereNothingElseDoes() {
+  LowerPriority();
+  const sched_param none{};
+  static_cast<void>(sched_setscheduler(0, SCHED_IDLE, &none));
+}
 
 // Work that several threads take numbers from.
-struct Parallel {
-  Parallel(size_t n, const std::function<void(size_t)>& f) : count(n), body(f) {}
+class Parallel {
+ public:
+  Parallel(size_t count, const std::function<void(size_t)>& body) : count_(count), body_(body) {}
 
   // Takes numbers until there are none left.
   void Help() {
-    for (size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      body(i);
-      MutexLock lock(mu);
-      if (++done == count) all_done.NotifyAll();
+    while (TakeOne()) {
     }
   }
-  void Wait() {
-    MutexLock lock(mu);
-    while (done < count) all_done.Wait(mu);
+  // Returns when all is done, by others where they come to it.
+  void Finish() {
+    size_t own = 0;
+    while (true) {
+      const size_t before = done();
+      if (before == count_) return;
+      if (WaitForMore(before)) continue;
+      // Until others do something again.
+      do {
+        if (!TakeOne()) return WaitForAll();
+        ++own;
+      } while (done() - before <= own);
+      own = 0;
+    }
   }
 
-  const size_t count;
-  const std::function<void(size_t)> body;  // A copy: a late helper may outlive the call.
-  std::atomic<size_t> next{0};
-  Mutex mu;
-  CondVar all_done;
-  size_t done AZ_GUARDED_BY(mu) = 0;
+ private:
+  bool TakeOne() {
+    const size_t i = next_.fetch_add(1);
+    if (i >= count_) return false;
+    body_(i);
+    MutexLock lock(mu_);
+    ++done_;
+    changed_.NotifyAll();
+    return true;
+  }
+  size_t done() {
+    MutexLock lock(mu_);
+    return done_;
+  }
+  // False if nothing was done for a while.
+  bool WaitForMore(size_t before) {
+    const auto deadline = std::chrono::steady_clock::now() + kHelpPatience;
+    MutexLock lock(mu_);
+    while (done_ == before) {
+      if (!changed_.WaitUntil(mu_, deadline)) return done_ != before;
+    }
+    return true;
+  }
+  void WaitForAll() {
+    MutexLock lock(mu_);
+    while (done_ < count_) changed_.Wait(mu_);
+  }
+
+  const size_t count_;
+  const std::function<void(size_t)> body_;  // A copy: a late helper may outlive the call.
+  std::atomic<size_t> next_{0};
+  Mutex mu_;
+  CondVar changed_;
+  size_t done_ AZ_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace
 
-WorkerPool::WorkerPool(int threads) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+Crew::Crew(int threads, const std::function<void()>& prepare) {
+  for (int i = 0; i < threads; ++i) {
+    threads_.emplace_back([this, prepare] {
+      prepare();
+      Work();
+    });
+  }
 }
 
-WorkerPool::~WorkerPool() {
+Crew::~Crew() {
   Stop();
 }
 
-void WorkerPool::Repeat(std::chrono::milliseconds interval, std::function<void()> tick) {
-  ticker_ = std::make_unique<Ticker>(interval, std::move(tick));
-}
-
-void WorkerPool::Work() {
-  // On Linux a priority belongs to the thread. If it cannot be lowered, work goes on as it is.
-  static_cast<void>(
-      setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kBackgroundNice));
+void Crew::Work() {
   while (true) {
     std::function<void()> job;
     {
@@ -68,30 +119,14 @@ void WorkerPool::Work() {
   }
 }
 
-void WorkerPool::Submit(std::function<void()> job) {
+void Crew::Submit(std::function<void()> job) {
   MutexLock lock(mu_);
   if (stopping_) return;
   jobs_.push_back(std::move(job));
   wake_.NotifyOne();
 }
 
-void WorkerPool::RunParallel(size_t count, const std::function<void(size_t)>& body) {
-  if (count == 0) return;
-  const auto work = std::make_shared<Parallel>(count, body);
-  {
-    MutexLock lock(mu_);
-    // In front: a helper that comes after the work is done costs nothing.
-    for (size_t i = 1; i < count && i <= threads_.size() && !stopping_; ++i) {
-      jobs_.push_front([work] { work->Help(); });
-      wake_.NotifyOne();
-    }
-  }
-  work->Help();
-  work->Wait();
-}
-
-void WorkerPool::Stop() {
-  ticker_.reset();
+void Crew::Stop() {
   {
     MutexLock lock(mu_);
     stopping_ = true;
@@ -100,6 +135,36 @@ void WorkerPool::Stop() {
   }
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+}
+
+WorkerPool::WorkerPool(int threads)
+    : helpers_(threads, RunWhereNothingElseDoes), workers_(threads, LowerPriority) {}
+
+WorkerPool::~WorkerPool() {
+  Stop();
+}
+
+void WorkerPool::Repeat(std::chrono::milliseconds interval, std::function<void()> tick) {
+  ticker_ = std::make_unique<Ticker>(interval, std::move(tick));
+}
+
+void WorkerPool::Submit(std::function<void()> job) {
+  workers_.Submit(std::move(job));
+}
+
+void WorkerPool::RunParallel(size_t count, const std::function<void(size_t)>& body) {
+  const auto work = std::make_shared<Parallel>(count, body);
+  // One that comes after the work is done costs nothing.
+  for (size_t i = 0; i < count && i < helpers_.size(); ++i) {
+    helpers_.Submit([work] { work->Help(); });
+  }
+  work->Finish();
+}
+
+void WorkerPool::Stop() {
+  ticker_.reset();
+  workers_.Stop();  // While there are helpers for the jobs that run.
+  helpers_.Stop();
 }
 
 Ticker::Ticker(std::chrono::milliseconds interval, std::function<void()> tick)

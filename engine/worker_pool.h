@@ -2,6 +2,12 @@
 // WorkerPool, which has threads (the only place that makes threads in the engine, at lower priority
 // than those that answer requests); the simulation on one that runs jobs when it is told to.
 //
+// A WorkerPool has two crews. Jobs run on its workers, which have a small share of a busy machine.
+// What a job does in parallel, by far the most of it, helpers do, which run where nothing else
+// does: to the scheduler a processor with nothing but them is idle, so that it wakes a thread that
+// answers a request there, and not behind another such thread. Where helpers do not come to run,
+// the worker does it all: a busy machine builds, too.
+//
 // Thread safety: Submit and RunParallel from any thread; the rest by the owner.
 #pragma once
 
@@ -22,8 +28,8 @@ class Workers {
   virtual ~Workers() = default;
   // Runs `job` on some worker, in order of submission. Dropped after Stop.
   virtual void Submit(std::function<void()> job) = 0;
-  // Runs body(0) ... body(count - 1) on the workers that are free and on the caller; returns when
-  // all are done. May be called from a job.
+  // Runs body(0) ... body(count - 1), some at the same time, on other threads or on the caller's;
+  // returns when all are done. May be called from a job.
   virtual void RunParallel(size_t count, const std::function<void(size_t)>& body) = 0;
   // Calls `tick` again and again until Stop. At most one function for each Workers.
   virtual void Repeat(std::chrono::milliseconds interval, std::function<void()> tick) = 0;
@@ -33,8 +39,35 @@ class Workers {
 
 class Ticker;
 
+// Threads that run what they are given, in order. Thread safety: Stop by the owner, the rest from
+// any thread.
+class Crew final {
+ public:
+  // Each thread calls `prepare` first.
+  Crew(int threads, const std::function<void()>& prepare);
+  ~Crew();
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
+
+  size_t size() const { return threads_.size(); }
+  // Dropped after Stop.
+  void Submit(std::function<void()> job);
+  // Lets running jobs end and drops waiting ones. Idempotent.
+  void Stop();
+
+ private:
+  void Work();
+
+  Mutex mu_;
+  CondVar wake_;
+  std::deque<std::function<void()>> jobs_ AZ_GUARDED_BY(mu_);
+  bool stopping_ AZ_GUARDED_BY(mu_) = false;
+  std::vector<std::thread> threads_;  // Constant after construction, until Stop.
+};
+
 class WorkerPool final : public Workers {
  public:
+  // Makes so many workers, and as many helpers.
   explicit WorkerPool(int threads);
   ~WorkerPool() override;
   WorkerPool(const WorkerPool&) = delete;
@@ -45,16 +78,11 @@ class WorkerPool final : public Workers {
   void Repeat(std::chrono::milliseconds interval, std::function<void()> tick) override;
   void Stop() override;
 
-  size_t threads() const { return threads_.size(); }
+  size_t threads() const { return workers_.size(); }
 
  private:
-  void Work();
-
-  Mutex mu_;
-  CondVar wake_;
-  std::deque<std::function<void()>> jobs_ AZ_GUARDED_BY(mu_);
-  bool stopping_ AZ_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> threads_;  // Constant after construction, until Stop.
+  Crew helpers_;
+  Crew workers_;
   std::unique_ptr<Ticker> ticker_;
 };
 

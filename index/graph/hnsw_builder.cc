@@ -32,7 +32,7 @@ constexpr size_t kNodesMax = std::numeric_limits<int32_t>::max();
 // These come first and from one thread: while a graph is tiny, threads that insert at the same time
 // do not find each other and leave it in pieces.
 constexpr size_t kSerialNodes = 256;
-constexpr size_t kNodesPerTask = 64;
+constexpr size_t kNodesPerTask = 16;
 
 // A build shares its processors with searches, and a scheduler leaves a running thread a slice of
 // milliseconds even where one of a higher priority waits. So a build offers the processor itself

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 #include <vector>
 
 namespace azimuth::engine {
@@ -35,6 +36,25 @@ TEST(WorkerPool, RunParallelFromAJobOfAPoolOfOneDoesNotWaitForItself) {
   MutexLock lock(mu);
   while (!finished) done.Wait(mu);
   EXPECT_EQ(sum, 45);
+}
+
+TEST(WorkerPool, TheCallerDoesItAllWhereHelpersDoNotComeToIt) {
+  WorkerPool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<bool> caller_done{false};
+  std::atomic<int> by_caller{0};
+  std::atomic<int> by_others{0};
+  pool.RunParallel(10, [&](size_t) {
+    if (std::this_thread::get_id() == caller) {
+      // The two that helpers have taken are left.
+      if (by_caller.fetch_add(1) == 7) caller_done = true;
+      return;
+    }
+    by_others.fetch_add(1);
+    while (!caller_done) std::this_thread::yield();
+  });
+  EXPECT_EQ(by_caller, 8);
+  EXPECT_EQ(by_others, 2);
 }
 
 TEST(WorkerPool, StopDropsWaitingJobsAndLaterOnes) {
