@@ -378,11 +378,12 @@ class Database final {
                                               const CancelToken& cancel);
   // The oldest first, then those that are damaged; those of one collection if it is not empty.
   absl::StatusOr<std::vector<SnapshotInfo>> ListSnapshots(std::string_view collection) const;
-  // Reads all of it. What is wrong with it is no error.
+  // Reads all of it. What is wrong with it is no error. ResourceExhausted (the memory is not for
+  // what a restore of it would hold).
   absl::StatusOr<SnapshotReport> VerifySnapshot(std::string_view snapshot,
                                                 const CancelToken& cancel);
   // Checks all of it before anything is touched. AlreadyExists (the target, without overwrite),
-  // DataLoss (rows are damaged), ResourceExhausted (room).
+  // DataLoss (rows are damaged), ResourceExhausted (room on the disk, or memory).
   absl::StatusOr<RestoreResult> RestoreSnapshot(const RestoreSpec& spec, const CancelToken& cancel);
   // The same from a folder that lies elsewhere.
   absl::StatusOr<RestoreResult> RestoreFolder(const std::string& folder, const RestoreSpec& spec,

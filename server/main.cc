@@ -244,7 +244,7 @@ int Restore(const Config& config) {
       engine::RestoreDirectory(config.restore_from, config.database, CancelToken());
   if (!restored.ok()) return Fail(absl::StrCat("restore: ", restored.status().message()));
   for (const std::string& warning : restored->warnings) {
-    LogWarning("left out, and built again by a start: %s", warning);
+    LogWarning("restored all the same: %s", warning);
   }
   std::printf("%s: restored %s records of %s collections, as of %s\n",
               config.database.data_dir.c_str(), std::to_string(restored->snapshot.rows).c_str(),

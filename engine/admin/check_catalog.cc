@@ -22,7 +22,7 @@ class CatalogCheck final {
     AZ_RETURN_IF_ERROR(CheckNextIds());
     const auto requests = context_.store.ListRequests(context_.snapshot);
     if (IsUnreadable(requests.status())) {
-      context_.findings.Source("store.unreadable", "remembered requests",
+      context_.findings.Source("store.unreadable", std::string(kRequestsPlace),
                                std::string(requests.status().message()));
     } else {
       AZ_RETURN_IF_ERROR(requests.status());

@@ -11,9 +11,13 @@
 #include "absl/status/statusor.h"
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace azimuth::engine {
+
+// The place of the finding that the remembered requests cannot be read.
+inline constexpr std::string_view kRequestsPlace = "remembered requests";
 
 // A collection of the catalog whose definition can be read, with its segments in order of rows.
 struct CatalogCollection {

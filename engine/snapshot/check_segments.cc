@@ -18,17 +18,13 @@ namespace {
 // Rows between two looks at whether the check is still wanted.
 constexpr uint32_t kStep = 4096;
 constexpr RowId kRowsEnd{std::numeric_limits<uint64_t>::max()};
+// For each row while vectors are looked up: its position, and the vector, by position twice.
+constexpr uint64_t kLookUpBytes = sizeof(uint32_t) + 2 * sizeof(const float*);
 
 // The file says something of itself that is not right, or is not there. All else says nothing
 // about it.
 bool IsBadFile(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status) || absl::IsNotFound(status);
-}
-
-std::vector<const float*> AllVectors(const Segment& segment, size_t slot) {
-  std::vector<uint32_t> all(segment.size());
-  std::iota(all.begin(), all.end(), 0U);
-  return segment.ExportVectors(slot, all);
 }
 
 }  // namespace
@@ -79,7 +75,7 @@ absl::StatusOr<std::shared_ptr<SealedSegment>> SegmentsCheck::Open(
 }
 
 // How near a graph comes to the nearest is no matter of this check: on some data that is not much.
-absl::Status SegmentsCheck::CheckFile(const SealedSegment& segment) const {
+absl::Status SegmentsCheck::CheckFile(const SealedSegment& segment) {
   AZ_RETURN_IF_ERROR(segment.Verify(cancel_));
   for (size_t slot = 0; slot < schema_.vectors.size(); ++slot) {
     if (!segment.HasGraph(slot)) continue;
@@ -94,7 +90,7 @@ absl::Status SegmentsCheck::CheckFile(const SealedSegment& segment) const {
 
 // What a comparison with the rows takes for granted, and what it does not come to since the rows
 // were dropped by a merge.
-absl::Status SegmentsCheck::CheckContent(const SealedSegment& segment) const {
+absl::Status SegmentsCheck::CheckContent(const SealedSegment& segment) {
   const storage::RowRange range = segment.rows();
   if (range.first >= range.end || range.end > bounds_.next_row) {
     return DataLoss("its rows %d to %d are out of range", Raw(range.first), Raw(range.end));
@@ -112,8 +108,9 @@ absl::Status SegmentsCheck::CheckContent(const SealedSegment& segment) const {
   for (size_t slot = 0; slot < schema_.vectors.size(); ++slot) {
     const uint32_t dim = schema_.vectors[slot].dim;
     uint32_t steps = 0;
-    for (const float* vector : AllVectors(segment, slot)) {
-      if (++steps % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
+    LookUpVectors(segment, slot);
+    for (const float* vector : in_segment_) {
+      if (steps++ % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
       if (vector != nullptr && !index::AllFinite(std::span(vector, dim))) {
         return DataLoss("a vector is infinite or not a number");
       }
@@ -131,6 +128,7 @@ void SegmentsCheck::Begin() {
     const storage::RowRange range = each->segment->rows();
     const bool overlaps = range.first < end;
     if (overlaps) {
+      kept_bytes_ -= each->bytes();
       AddBad(each->file.name,
              absl::StrFormat("%s: its rows %d to %d are those of another file", PathOf(each->file),
                              Raw(range.first), Raw(range.end)));
@@ -139,6 +137,8 @@ void SegmentsCheck::Begin() {
     return overlaps;
   });
   seen_slots_.assign(schema_.vectors.size(), false);
+  in_segment_ = std::vector<const float*>();
+  Count();
 }
 
 absl::Status SegmentsCheck::Visit(storage::RowEntryKind kind, std::string_view key,
@@ -183,8 +183,17 @@ void SegmentsCheck::CompareRows() {
   Count();
 }
 
-void SegmentsCheck::Count() {
-  counted_.Set(kept_bytes_ + batch_.bytes + in_segment_.capacity() * sizeof(in_segment_[0]));
+void SegmentsCheck::LookUpVectors(const SealedSegment& segment, size_t slot) {
+  in_segment_ = std::vector<const float*>();
+  counted_.Set(HeldBytes() + segment.size() * kLookUpBytes);
+  std::vector<uint32_t> all(segment.size());
+  std::iota(all.begin(), all.end(), 0U);
+  in_segment_ = segment.ExportVectors(slot, all);
+  Count();
+}
+
+uint64_t SegmentsCheck::HeldBytes() const {
+  return kept_bytes_ + batch_.bytes + in_segment_.capacity() * sizeof(in_segment_[0]);
 }
 
 void SegmentsCheck::DropDifferent() {
@@ -219,10 +228,7 @@ absl::Status SegmentsCheck::PassVectors(RowId row) {
   for (; at_ < compared_.size(); ++at_, position_ = 0, in_segment_.clear()) {
     Compared& compared = *compared_[at_];
     const uint32_t size = compared.segment->size();
-    if (in_segment_.empty()) {
-      in_segment_ = AllVectors(*compared.segment, *slot_);
-      Count();
-    }
+    if (in_segment_.empty()) LookUpVectors(*compared.segment, *slot_);
     for (; position_ < size && compared.segment->row_id(position_) < row; ++position_) {
       if (position_ % kStep == 0) AZ_RETURN_IF_ERROR(cancel_.Check());
       if (!compared.there.Test(position_)) continue;
@@ -269,7 +275,7 @@ absl::Status SegmentsCheck::Finish(const EntriesCheck& entries) {
   for (const auto& compared : compared_) good_.push_back(compared->file);
   compared_.clear();
   kept_bytes_ = 0;
-  in_segment_ = {};
+  in_segment_ = std::vector<const float*>();
   Count();
   return absl::OkStatus();
 }

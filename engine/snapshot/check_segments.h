@@ -6,7 +6,7 @@
 // order of rows once, and once more for each vector field, and the last comparison is that of ids.
 // One that is found to differ goes at once.
 // Memory, counted as MemoryPart::kScratch: two bits a row, 8 bytes for each row of the file whose
-// vectors are compared, and the rows of one CompareBatch.
+// vectors are read (20 while they are looked up), and the rows of one CompareBatch.
 // Ownership: borrows the definition, the files, the memory and the token. Thread safety: one owner.
 #pragma once
 
@@ -93,8 +93,8 @@ class SegmentsCheck final {
 
   absl::StatusOr<std::shared_ptr<SealedSegment>> Open(const std::string& path,
                                                       const std::optional<Says>& says) const;
-  absl::Status CheckFile(const SealedSegment& segment) const;
-  absl::Status CheckContent(const SealedSegment& segment) const;
+  absl::Status CheckFile(const SealedSegment& segment);
+  absl::Status CheckContent(const SealedSegment& segment);
   std::string PathOf(const storage::SnapshotFile& file) const;
   // Takes down why files differ, and lets go of them. Between two passes.
   void DropDifferent();
@@ -105,7 +105,10 @@ class SegmentsCheck final {
   absl::Status FinishSlot();
   // Up to `row`, the vectors that the snapshot does not have.
   absl::Status PassVectors(RowId row);
-  void Count();
+  // Fills in_segment_.
+  void LookUpVectors(const SealedSegment& segment, size_t slot);
+  uint64_t HeldBytes() const;
+  void Count() { counted_.Set(HeldBytes()); }
 
   const std::string folder_;
   const Schema& schema_;
@@ -125,7 +128,7 @@ class SegmentsCheck final {
   CompareBatch batch_;
   std::optional<size_t> slot_;
   std::vector<bool> seen_slots_;
-  std::vector<const float*> in_segment_;  // By position of the file; empty: not yet asked for.
+  std::vector<const float*> in_segment_;  // By position of the file; empty: not yet looked up.
   std::vector<float> vector_;
 };
 

@@ -46,7 +46,13 @@ absl::StatusOr<std::vector<RowStoreId>> FindOrphans(
   return orphans;
 }
 
-// That the catalog agrees with itself; the ids that are next may be wrong.
+// A start forgets them, and serves all else; but not if they are of a newer format.
+bool IsDamageOfRequests(const storage::Store& store, const Finding& finding) {
+  return finding.place == kRequestsPlace && absl::IsDataLoss(store.ListRequests().status());
+}
+
+// That the catalog agrees with itself; the ids that are next may be wrong, and remembered requests
+// lost.
 absl::Status CheckCatalogOf(const storage::Store& store, StoreContent& content,
                             const CancelToken& cancel) {
   Findings findings;
@@ -60,7 +66,10 @@ absl::Status CheckCatalogOf(const storage::Store& store, StoreContent& content,
                        .restoring = {content.orphans.begin(), content.orphans.end()}};
   AZ_RETURN_IF_ERROR(CheckCatalog(context).status());
   for (const Finding& finding : findings.Take()) {
-    if (finding.severity == FindingSeverity::kSource) {
+    if (IsDamageOfRequests(store, finding)) {
+      content.wrong.push_back(absl::StrFormat("%s cannot be read, and will be forgotten: %s",
+                                              finding.place, finding.message));
+    } else if (finding.severity == FindingSeverity::kSource) {
       return DataLoss("the copy of the database: %s: %s", finding.place, finding.message);
     }
     if (finding.kind == "catalog.next_ids") content.wrong.push_back(finding.message);
@@ -72,29 +81,47 @@ absl::Status CheckCatalogOf(const storage::Store& store, StoreContent& content,
 
 }  // namespace
 
+absl::StatusOr<StoreContent> CheckSnapshotCatalog(
+    const storage::Store& store, const std::vector<storage::CollectionEntry>& collections,
+    const CancelToken& cancel) {
+  AZ_RETURN_IF_ERROR(CheckIds(store, collections));
+  StoreContent content;
+  content.collections = collections.size();
+  AZ_ASSIGN_OR_RETURN(content.orphans, FindOrphans(store, collections));
+  for (const RowStoreId orphan : content.orphans) {
+    content.left_out.push_back(absl::StrFormat(
+        "row store %d has rows, keys or counters, and no collection names it: left out",
+        Raw(orphan)));
+  }
+  AZ_RETURN_IF_ERROR(CheckCatalogOf(store, content, cancel));
+  return content;
+}
+
+absl::Status AddChecked(const storage::Store& store, RowStoreId row_store,
+                        const SnapshotSource& source, StoreContent& content) {
+  for (const storage::SnapshotFile& file : source.segments()) content.segments.insert(file.name);
+  content.bad_segments.insert(content.bad_segments.end(), source.bad_segments().begin(),
+                              source.bad_segments().end());
+  content.retired_bytes += source.entries().retired_bytes();
+  AZ_ASSIGN_OR_RETURN(const auto counters, store.GetCounters(row_store));
+  const uint64_t live = source.entries().live_rows();
+  if (counters.live_rows == live) return absl::OkStatus();
+  content.counters[row_store] = {counters.next_row, live};
+  content.wrong.push_back(absl::StrFormat("collection %s is counted as %d rows, and has %d",
+                                          Quoted(source.collection()), counters.live_rows, live));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder,
                                                 const BadFiles& bad_files, storage::Files& files,
                                                 MemoryBudget& memory, const CancelToken& cancel) {
   AZ_ASSIGN_OR_RETURN(const auto store, OpenSnapshotStore(folder, files));
   AZ_ASSIGN_OR_RETURN(const auto collections, store->ListCollections());
-  AZ_RETURN_IF_ERROR(CheckIds(*store, collections));
-  StoreContent content;
-  content.collections = collections.size();
-  AZ_ASSIGN_OR_RETURN(content.orphans, FindOrphans(*store, collections));
-  AZ_RETURN_IF_ERROR(CheckCatalogOf(*store, content, cancel));
+  AZ_ASSIGN_OR_RETURN(StoreContent content, CheckSnapshotCatalog(*store, collections, cancel));
   for (const storage::CollectionEntry& collection : collections) {
     AZ_ASSIGN_OR_RETURN(const auto source, SnapshotSource::Open(folder, collection.name, files,
                                                                 &bad_files, memory, cancel));
-    for (const storage::SnapshotFile& file : source->segments()) content.segments.insert(file.name);
-    content.bad_segments.insert(content.bad_segments.end(), source->bad_segments().begin(),
-                                source->bad_segments().end());
-    content.retired_bytes += source->entries().retired_bytes();
-    AZ_ASSIGN_OR_RETURN(const auto counters, store->GetCounters(collection.row_store));
-    const uint64_t live = source->entries().live_rows();
-    if (counters.live_rows == live) continue;
-    content.counters[collection.row_store] = {counters.next_row, live};
-    content.wrong.push_back(absl::StrFormat("collection %s is counted as %d rows, and has %d",
-                                            Quoted(collection.name), counters.live_rows, live));
+    AZ_RETURN_IF_ERROR(AddChecked(*store, collection.row_store, *source, content));
   }
   AZ_RETURN_IF_ERROR(CheckRetiredBytes(content.retired_bytes, memory));
   return content;

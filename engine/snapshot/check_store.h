@@ -23,7 +23,7 @@
 
 namespace azimuth::engine {
 
-// What a check of a snapshot of the store found.
+// What a check of a snapshot of the store found. Nothing of `wrong` and `left_out` costs rows.
 struct StoreContent {
   uint64_t collections = 0;
   std::set<std::string> segments;        // Files that agree with the rows.
@@ -34,12 +34,25 @@ struct StoreContent {
   std::vector<RowStoreId> orphans;
   std::map<RowStoreId, storage::RowStoreCounters> counters;
   storage::NextIds next_ids;
-  std::vector<std::string> wrong;  // Of counters and next ids, in words.
+  // In words: what is not as it should be (counters, next ids, remembered requests), and the
+  // orphans.
+  std::vector<std::string> wrong;
+  std::vector<std::string> left_out;
 };
 
+// Of `store`, the copy of the database in a snapshot, which has `collections`: whether its catalog
+// agrees with itself. Errors: DataLoss (it does not, or numbers are out of range), of `cancel`.
+absl::StatusOr<StoreContent> CheckSnapshotCatalog(
+    const storage::Store& store, const std::vector<storage::CollectionEntry>& collections,
+    const CancelToken& cancel);
+
+// Adds to `content` what was found of one collection of `store`, whose rows are in `row_store`.
+absl::Status AddChecked(const storage::Store& store, RowStoreId row_store,
+                        const SnapshotSource& source, StoreContent& content);
+
 // Of the snapshot in `folder`, whose files were compared with its manifest; `bad_files` are not as
-// that says, and none of them is opened. Errors: those of SnapshotSource::Open; DataLoss (the
-// catalog contradicts itself, or numbers are out of range).
+// that says, and none of them is opened. Errors: those of SnapshotSource::Open, of
+// CheckSnapshotCatalog, and of CheckRetiredBytes for all collections together.
 absl::StatusOr<StoreContent> CheckSnapshotStore(const std::string& folder,
                                                 const BadFiles& bad_files, storage::Files& files,
                                                 MemoryBudget& memory, const CancelToken& cancel);

@@ -147,7 +147,9 @@ absl::Status DirectoryRestorer::CheckStore(const BadFiles& told) {
   for (const BadSegment& bad : content_.bad_segments) {
     if (!told.contains(bad.name)) result_.warnings.push_back(bad.why);
   }
-  for (const std::string& wrong : content_.wrong) result_.warnings.push_back(wrong);
+  for (const auto* told_of : {&content_.wrong, &content_.left_out}) {
+    result_.warnings.insert(result_.warnings.end(), told_of->begin(), told_of->end());
+  }
   // Also those that the catalog does not name.
   std::erase_if(good_, [&](const storage::SnapshotFile& file) {
     return file.name.ends_with(".seg") && !content_.segments.contains(file.name);

@@ -23,8 +23,9 @@ namespace azimuth::engine {
 struct DirectoryRestore {
   SnapshotInfo snapshot;
   uint64_t collections = 0;
-  // Segment files that were bad or missing, which a start builds again; and counters and ids that
-  // were wrong, which were put right.
+  // Segment files that were bad or missing, which a start builds again; counters and ids that were
+  // wrong, which were put right; remembered requests that cannot be read, which a start forgets;
+  // and row stores that no collection names, which were left out.
   std::vector<std::string> warnings;
 };
 

@@ -274,8 +274,8 @@ absl::StatusOr<RestoreResult> RestoreFolder(Core& core, const std::string& folde
   return RestoreInTurn(core, folder, spec, cancel);
 }
 
+// However full the disk is: it is a delete, which makes room.
 void ClearUpRestores(Core& core) {
-  if (!core.disk->AdmitWrite().ok()) return;
   for (RestoreRemains& remains : core.snapshot_turns.TakeRemains()) {
     if (!Remove(core, remains).ok()) core.snapshot_turns.NoteRemains(std::move(remains));
   }

@@ -31,8 +31,10 @@ struct SnapshotReport {
   uint64_t rows = 0;  // Versions of records, also those that were replaced or deleted.
   uint64_t keys = 0;
   uint64_t vectors = 0;
-  // Each with the file. What is wrong with a segment file costs time at a restore, and no rows:
-  // `restorable` is false if rows cannot be restored.
+  // Each with the file. What is wrong with a segment file costs time at a restore, and no rows; and
+  // counters and ids that are wrong are put right. `restorable` is false if rows cannot be
+  // restored; of a snapshot of the whole store: if it cannot be as a whole (RestoreDirectory). Then
+  // some of its collections may be all the same.
   std::vector<std::string> problems;
   bool restorable = true;
 };

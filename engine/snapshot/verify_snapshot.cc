@@ -1,10 +1,13 @@
 #include "engine/snapshot/verify_snapshot.h"
 
 #include "base/status.h"
+#include "engine/snapshot/check_entries.h"
+#include "engine/snapshot/check_store.h"
 #include "engine/snapshot/snapshot_list.h"
 #include "engine/snapshot/snapshot_source.h"
 #include "storage/snapshot_folder.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -55,7 +58,13 @@ class Check final {
   }
 
   absl::Status CheckContent(const storage::SnapshotManifest& manifest) {
-    if (manifest.kind == storage::SnapshotKind::kCollection) return CheckCollection("");
+    if (manifest.kind == storage::SnapshotKind::kStore) return CheckStore(manifest);
+    AZ_ASSIGN_OR_RETURN(const auto source, CheckCollection(""));
+    if (source == nullptr) return absl::OkStatus();
+    return CheckRetiredBytes(source->entries().retired_bytes(), core_.memory);
+  }
+
+  absl::Status CheckStore(const storage::SnapshotManifest& manifest) {
     // With files that it does not name RocksDB would read what was not checked.
     AZ_RETURN_IF_ERROR(Note(storage::CheckSnapshotFiles(folder_, manifest, core_.files()),
                             /*costs_rows=*/true));
@@ -66,15 +75,28 @@ class Check final {
     const auto collections = (*store)->ListCollections();
     AZ_RETURN_IF_ERROR(Note(collections.status(), /*costs_rows=*/true));
     if (!collections.ok()) return absl::OkStatus();
-    for (const auto& each : *collections) AZ_RETURN_IF_ERROR(CheckCollection(each.name));
-    return absl::OkStatus();
+    const auto catalog = CheckSnapshotCatalog(**store, *collections, cancel_);
+    AZ_RETURN_IF_ERROR(Note(catalog.status(), /*costs_rows=*/true));
+    StoreContent content;
+    if (catalog.ok()) content = *catalog;
+    for (const auto& each : *collections) {
+      AZ_ASSIGN_OR_RETURN(const auto source, CheckCollection(each.name));
+      if (source == nullptr) continue;
+      AZ_RETURN_IF_ERROR(
+          Note(AddChecked(**store, each.row_store, *source, content), /*costs_rows=*/true));
+    }
+    for (const std::string& wrong : content.wrong) {
+      AZ_RETURN_IF_ERROR(Note(absl::DataLossError(wrong), /*costs_rows=*/false));
+    }
+    return CheckRetiredBytes(content.retired_bytes, core_.memory);
   }
 
-  absl::Status CheckCollection(std::string_view name) {
-    const auto source =
+  // Null if its rows cannot be restored.
+  absl::StatusOr<std::unique_ptr<SnapshotSource>> CheckCollection(std::string_view name) {
+    auto source =
         SnapshotSource::Open(folder_, name, core_.files(), &noted_, core_.memory, cancel_);
     AZ_RETURN_IF_ERROR(Note(source.status(), /*costs_rows=*/true));
-    if (!source.ok()) return absl::OkStatus();
+    if (!source.ok()) return nullptr;
     for (const BadSegment& bad : (*source)->bad_segments()) {
       if (!noted_.emplace(bad.name, bad.why).second) continue;
       AZ_RETURN_IF_ERROR(Note(absl::DataLossError(bad.why), /*costs_rows=*/false));
@@ -82,7 +104,7 @@ class Check final {
     report_.rows += (*source)->entries().row_count();
     report_.keys += (*source)->entries().live_rows();
     report_.vectors += (*source)->entries().vectors();
-    return absl::OkStatus();
+    return source;
   }
 
   Core& core_;

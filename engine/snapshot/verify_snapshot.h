@@ -14,7 +14,8 @@
 namespace azimuth::engine {
 
 // What is wrong with the snapshot is no error. Errors: those of FindSnapshot, Aborted (not its
-// turn), of `cancel`, and of reading but damage.
+// turn), ResourceExhausted (the memory is not for the check, or for what a restore would hold of
+// replaced and deleted rows), of `cancel`, and of reading but damage.
 absl::StatusOr<SnapshotReport> VerifySnapshot(Core& core, std::string_view name_or_id,
                                               const CancelToken& cancel);
 

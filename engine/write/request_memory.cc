@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace azimuth::engine {
@@ -18,6 +19,13 @@ constexpr uint8_t kReplyFormatMade = 2;
 constexpr char kLoadTag = '\xFF';
 // Entries that one commit takes out: more than come in, so that the memory shrinks.
 constexpr int kExpiredPerCommit = 8;
+
+// Whether one commit can have made these keys. They are told one by one.
+bool CanBeMade(const MadeKeys& made) {
+  if (made.count == 0) return true;
+  return made.count <= kBatchRecordsMax && made.first >= 1 &&
+         made.first <= INT64_MAX - static_cast<int64_t>(made.count);
+}
 
 }  // namespace
 
@@ -90,7 +98,7 @@ absl::StatusOr<WriteResult> DecodeReply(std::string_view bytes) {
       !reader.Little(result.deleted) || !reader.Little(as_of) ||
       (format == kReplyFormatMade &&
        (!reader.Little(result.made.first) || !reader.Little(result.made.count))) ||
-      !reader.empty()) {
+      !CanBeMade(result.made) || !reader.empty()) {
     return DataLoss("malformed remembered reply of %d bytes", bytes.size());
   }
   result.as_of = Seq{as_of};
@@ -147,7 +155,8 @@ absl::StatusOr<IngestState> DecodeLoadState(std::string_view bytes) {
   // To the end.
   while (whole && format == kReplyFormatMade && !reader.empty()) {
     MadeKeys& made = state.made.emplace_back();
-    whole = reader.Little(made.first) && reader.Little(made.count);
+    whole = reader.Little(made.first) && reader.Little(made.count) && CanBeMade(made) &&
+            state.made.size() <= kLoadMadeKeysMax;
   }
   if (!whole || !reader.empty()) {
     return DataLoss("malformed state of a load, %d bytes", bytes.size());

@@ -112,6 +112,18 @@ def test_refused_batches_can_be_passed_over(items: Collection) -> None:
     assert items.count() == 49 * ROWS
 
 
+def test_refusals_are_passed_over_until_the_collection_is_gone(
+    db: Client, items: Collection
+) -> None:
+    def drops() -> Iterator[dict[str, Any]]:
+        yield from batches(5)
+        db.drop_collection("items")
+        yield from (batch(number) for number in range(6, 500))
+
+    with pytest.raises(NotFound, match="collection 'items' does not exist"):
+        items.ingest(drops(), mode="insert", skip_refused=True)
+
+
 def test_a_load_that_was_broken_off_goes_on_where_it_was(
     server: ServerProcess, items: Collection
 ) -> None:

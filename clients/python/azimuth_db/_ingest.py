@@ -364,12 +364,18 @@ class Load:
                 self._fail(error)
         else:
             error = make_error(_code_of(refusal.code), f"batch {refusal.number}: {refusal.message}")
-            if not self._skips:
+            refused = self._unacked[0] if self._unacked else None
+            if (
+                not self._skips
+                or refused is None
+                or refused.number != refusal.number
+                or refused.request.batch.skip
+            ):
+                # Nothing is left of it to be passed over: it would be refused again and again.
                 self._fail(error)
             else:
                 self._refused.append(RefusedBatch(refusal.number, error))
                 self._last_progress = time.monotonic()
-                if self._unacked and self._unacked[0].number == refusal.number:
-                    self._unacked_bytes -= self._unacked[0].size
-                    self._unacked[0] = _skip(refusal.number)
+                self._unacked_bytes -= refused.size
+                self._unacked[0] = _skip(refusal.number)
         self._send_again()

@@ -205,7 +205,8 @@ class CollectionWrites:
                 batches again. After a truncation it begins anew. None: a name of its own, for this
                 call alone.
             skip_refused: Whether to go on after a batch that the server refuses; the result tells
-                which. Else its error ends the load.
+                which. Else its error ends the load; and so does one that is refused without its
+                records too, as when the collection is gone.
             relaxed: As in :meth:`insert`.
             timeout: How many seconds may pass without an acknowledgement; None: as the client's.
                 What `on_keys` takes does not count.

@@ -211,6 +211,8 @@ class Client:
         Raises:
             NotFound: There is none.
             Aborted: Another snapshot is being made, checked, restored or deleted.
+            ResourceExhausted: The server's memory is not for a check of so many rows, nor for a
+                restore.
         """
         request = pb_admin.VerifySnapshotRequest(snapshot=_id_of(snapshot))
         return SnapshotReport._from_message(self._transport.verify_snapshot(request, timeout))
@@ -239,7 +241,7 @@ class Client:
             AlreadyExists: The name is taken, and `overwrite` is not set.
             DataLoss: Rows of the snapshot are damaged or missing. Nothing was changed.
             Aborted: Another snapshot is being made, checked, restored or deleted.
-            ResourceExhausted: There is no room for it.
+            ResourceExhausted: There is no room for it, on the disk or in memory.
         """
         request = pb_admin.RestoreSnapshotRequest(
             snapshot=_id_of(snapshot),

@@ -68,7 +68,9 @@ class SnapshotReport:
     Attributes:
         snapshot: What was checked.
         sound: There are no problems.
-        restorable: Its rows can be restored; segment files that are bad are built again.
+        restorable: Its rows can be restored; segment files that are bad are built again. Of a
+            snapshot of the whole store: as a whole, into a data directory of its own; if not, some
+            of its collections may be restored all the same.
         problems: What is wrong, with the file.
         bytes_read: Of its files.
         rows: Versions of records, also those that were replaced or deleted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -12,7 +13,13 @@ import pytest
 from azimuth_db._generated.azimuth.v1 import records_pb2 as pb
 from azimuth_db._generated.azimuth.v1 import types_pb2
 from azimuth_db._ingest import Load
-from azimuth_db.errors import AzimuthError, DeadlineExceeded, FailedPrecondition, Unavailable
+from azimuth_db.errors import (
+    AzimuthError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    Unavailable,
+)
 
 PACE = pb.IngestPace(batches_in_flight=10, bytes_in_flight=1 << 20)
 Script = Callable[[Iterator[pb.IngestRequest]], Iterator[pb.IngestResponse]]
@@ -69,10 +76,10 @@ def breaks_after(batches: int) -> Script:
     return script
 
 
-def load(*scripts: Script, timeout: float = 20.0, on_keys: Any = None) -> Load:
+def load(*scripts: Script, timeout: float = 20.0, on_keys: Any = None, skips: bool = False) -> Load:
     transport: Any = Scripted(*scripts)
     start = pb.IngestStart(collection="items")
-    return Load(transport, start, skips=False, timeout=timeout, on_keys=on_keys)
+    return Load(transport, start, skips=skips, timeout=timeout, on_keys=on_keys)
 
 
 def send(running: Load, batches: int) -> None:
@@ -127,6 +134,39 @@ def test_a_load_that_the_server_has_forgotten_ends() -> None:
     send(running, 2)
     with pytest.raises(FailedPrecondition, match=r"forgotten batches up to 2.*truncated"):
         send(running, 1000)
+
+
+class TestRefusalsOfABatchWithoutRecords:
+    """As where the collection is gone: passing over the batch again would have no end."""
+
+    def gone(self, next_batch: int, asked: list[tuple[int, bool]]) -> Script:
+        def script(requests: Iterator[pb.IngestRequest]) -> Iterator[pb.IngestResponse]:
+            assert next(requests).HasField("start")
+            yield started(last_batch=next_batch - 1)
+            for request in islice(requests, 10):
+                asked.append((request.batch.number, request.batch.skip))
+                code, _ = grpc.StatusCode.NOT_FOUND.value
+                refusal = pb.IngestRefusal(number=next_batch, code=code, message="gone")
+                yield pb.IngestResponse(refusal=refusal)
+            raise AssertionError("it is sent again and again")
+
+        return script
+
+    def test_end_the_load(self) -> None:
+        asked: list[tuple[int, bool]] = []
+        running = load(self.gone(1, asked), skips=True)
+        with pytest.raises(NotFound, match=r"^batch 1: gone$"):
+            send_all(running, 1)
+        assert asked == [(1, False), (1, True)]
+        assert [refused.number for refused in running.result().refused] == [1]
+
+    def test_end_one_that_goes_on_and_asks_for_keys_again(self) -> None:
+        asked: list[tuple[int, bool]] = []
+        running = load(self.gone(4, asked), skips=True, on_keys=lambda number, keys: None)
+        with pytest.raises(NotFound, match="gone"):
+            running.finish()
+        assert asked == [(1, True)]
+        assert running.result().refused == ()
 
 
 def keys_of(*values: int) -> types_pb2.KeyList:

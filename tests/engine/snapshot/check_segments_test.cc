@@ -255,6 +255,7 @@ class LongSnapshotSegments : public testing::SnapshotTest {
     ASSERT_OK(counts);
     ASSERT_OK(entries.Finish());
   }
+  const storage::SnapshotFile& SegmentFile() const { return *manifest_.Find(LongestSegment()); }
   SegmentsCheck::Bounds Bounds() const {
     return {.next_row = manifest_.next_row, .as_of = manifest_.as_of};
   }
@@ -279,6 +280,28 @@ TEST_F(LongSnapshotSegments, AreComparedInBoundedMemory) {
   EXPECT_GE(peak, 2 * kRowBytes);
   EXPECT_LE(peak, CompareBatch::kBytesMax + 2 * kRowBytes);
   EXPECT_EQ(memory_.used(), 0U);
+}
+
+TEST_F(LongSnapshotSegments, AreCountedWhileTheirVectorsAreLookedAt) {
+  uint64_t peak = 0;
+  const CancelToken cancel(CancelToken::TimePoint::max(), [&] {
+    peak = std::max(peak, memory_.used());
+    return false;
+  });
+  SegmentsCheck check(FolderOf(info_.id), "c", schema_, Bounds(), files_, memory_, cancel);
+  ASSERT_OK(check.Add(SegmentFile(), std::nullopt));
+  EXPECT_GE(peak, kRows * sizeof(const float*));
+}
+
+TEST_F(LongSnapshotSegments, AreNotCountedOnceTheyAreFoundToOverlap) {
+  SegmentsCheck check(FolderOf(info_.id), "c", schema_, Bounds(), files_, memory_, kNoCancel);
+  ASSERT_OK(check.Add(SegmentFile(), std::nullopt));
+  const uint64_t one = memory_.used();
+  ASSERT_OK(check.Add(SegmentFile(), std::nullopt));
+  EXPECT_GT(memory_.used(), one);
+  check.Begin();
+  EXPECT_THAT(check.bad(), SizeIs(1));
+  EXPECT_LE(memory_.used(), one);
 }
 
 TEST_F(LongSnapshotSegments, AreNoLongerComparedOnceItIsCancelled) {

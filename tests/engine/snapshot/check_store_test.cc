@@ -3,7 +3,9 @@
 #include "engine/admin/verify.h"
 #include "engine/snapshot/restore_directory.h"
 #include "engine/write/ddl_commit.h"
+#include "storage/key_codec.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
+#include "tests/support/raw_store.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -19,6 +21,7 @@ namespace {
 using ::azimuth::testing::StatusIs;
 using ::azimuth::testing::TempDir;
 using storage::CommitBatch;
+using ::testing::Contains;
 using testing::Contents;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -46,8 +49,20 @@ class SnapshotStoreTest : public testing::SnapshotTest {
   absl::StatusOr<DirectoryRestore> Restore() {
     return RestoreDirectory(FolderOf(info_.id), there_, kNoCancel);
   }
-  // It is restored with `warnings`, opens, and is sound with the rows that there were.
-  void ExpectRestored(const ::testing::Matcher<std::vector<std::string>>& warnings) {
+  // What a check of the snapshot tells.
+  void ExpectTold(const ::testing::Matcher<std::vector<std::string>>& problems, bool restorable) {
+    ASSERT_OK_AND_ASSIGN(const SnapshotReport report, db_->VerifySnapshot("all", kNoCancel));
+    EXPECT_THAT(report.problems, problems);
+    EXPECT_EQ(report.restorable, restorable);
+  }
+  // A check tells `told`, and so does a restore; the directory opens, and is sound with the rows
+  // that there were.
+  void ExpectRestored(const ::testing::Matcher<std::vector<std::string>>& told) {
+    ExpectRestored(told, told);
+  }
+  void ExpectRestored(const ::testing::Matcher<std::vector<std::string>>& problems,
+                      const ::testing::Matcher<std::vector<std::string>>& warnings) {
+    ExpectTold(problems, /*restorable=*/true);
     ASSERT_OK_AND_ASSIGN(const DirectoryRestore restored, Restore());
     EXPECT_THAT(restored.warnings, warnings);
     EXPECT_EQ(restored.collections, 2U);
@@ -63,8 +78,16 @@ class SnapshotStoreTest : public testing::SnapshotTest {
     }
   }
   void ExpectRefused(const std::string& why) {
+    ExpectTold(Contains(HasSubstr(why)), /*restorable=*/false);
     EXPECT_THAT(Restore(), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(why)));
     EXPECT_FALSE(std::filesystem::exists(there_.data_dir));
+  }
+
+  // Remembers a request with such an entry.
+  void PutRequest(const std::string& entry) {
+    ASSERT_OK(::azimuth::testing::PutRawEntry(FolderOf(info_.id) + "/rocks", "requests",
+                                              storage::RequestKey("one"), entry));
+    ChangeStore([](CommitBatch&) {});
   }
 
   const TempDir parent_;
@@ -92,7 +115,8 @@ TEST_F(SnapshotStoreTest, ARowStoreThatNoCollectionHasIsNotRestored) {
     batch.PutCounters(kNobodys, {.next_row = RowId{1}, .live_rows = 1});
   });
   // Its number is not given out again either.
-  ExpectRestored(ElementsAre(HasSubstr("row store")));
+  ExpectRestored(ElementsAre(HasSubstr("must be at least")),
+                 ElementsAre(HasSubstr("must be at least"), HasSubstr("row store 1000 has rows")));
 }
 
 TEST_F(SnapshotStoreTest, WrongCountsArePutRight) {
@@ -113,6 +137,22 @@ TEST_F(SnapshotStoreTest, NextIdsThatWereGivenOutArePutRight) {
   const auto db = testing::OpenOrDie(there_);
   ASSERT_OK(db->CreateCollection("e", testing::SmallSchema(4), false, kNoCancel));
   EXPECT_EQ(Contents(*db, "c"), rows_);
+}
+
+// A start forgets them.
+TEST_F(SnapshotStoreTest, RememberedRequestsThatCannotBeReadAreNoReasonToRestoreNothing) {
+  PutRequest("\x01");
+  const auto told = ElementsAre(HasSubstr("remembered requests"));
+  ExpectTold(told, /*restorable=*/true);
+  ASSERT_OK_AND_ASSIGN(const DirectoryRestore restored, Restore());
+  EXPECT_THAT(restored.warnings, told);
+  const auto db = testing::OpenOrDie(there_);
+  EXPECT_EQ(Contents(*db, "c"), rows_);
+}
+
+TEST_F(SnapshotStoreTest, RememberedRequestsOfANewerFormatAreRefused) {
+  PutRequest("\x7F");
+  ExpectRefused("remembered requests");
 }
 
 TEST_F(SnapshotStoreTest, IdsThatRunOverAreRefused) {
@@ -166,8 +206,10 @@ TEST_F(SnapshotStoreTest, RetirementsThatTheMemoryIsNotForAreRefused) {
     batch.PutCounters(kRowStore, {.next_row = RowId{kNext}, .live_rows = 1});
     batch.PutRetired(kRowStore, RowId{kNext - 1}, Seq{3});
   });
-  EXPECT_THAT(Restore(),
-              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("bytes of memory to know")));
+  const auto refused =
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("bytes of memory to know"));
+  EXPECT_THAT(db_->VerifySnapshot("all", kNoCancel), refused);
+  EXPECT_THAT(Restore(), refused);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Power is lost, or the process dies, at every operation on the disk of a snapshot, a removal and a
 // restore: what is there afterwards is whole.
+#include "base/failpoint.h"
 #include "engine/admin/verify.h"
 #include "tests/engine/manual_workers.h"
 #include "tests/engine/snapshot/snapshot_fixture.h"
@@ -28,8 +29,9 @@ const CancelToken kNoCancel{};
 // snapshot "s" of it as it was, and changes since then.
 class World final {
  public:
-  explicit World(uint64_t seed) : disk_(seed) {
+  explicit World(uint64_t seed, uint64_t floor_bytes = 0) : disk_(seed) {
     options_ = testing::SmallOptions("/data");
+    options_.disk_floor_bytes = floor_bytes;
     options_.growing_rows_max = 48;
     options_.graph_rows_min = 16;
     options_.clock = &clock_;
@@ -39,10 +41,7 @@ class World final {
     EXPECT_OK(db_->CreateCollection("c", testing::SmallSchema(2), false, kNoCancel));
     Put(0, 60);
     clock_.AdvanceMillis(1000);
-    for (int i = 0; i < 4; ++i) {
-      workers_->Tick();
-      workers_->RunAll();
-    }
+    Work();
     Put(50, 20);
     EXPECT_OK(db_->CreateSnapshot("c", "s", kNoCancel));
     then_ = Contents(*db_, "c");
@@ -55,6 +54,12 @@ class World final {
     options_.files = &disk_.process();
     std::unique_ptr<Database> next = testing::OpenOrDie(options_);
     db_ = std::move(next);
+  }
+  void Work() {
+    for (int i = 0; i < 4; ++i) {
+      workers_->Tick();
+      workers_->RunAll();
+    }
   }
   void Put(int64_t first, int64_t count) {
     ++generation_;
@@ -79,11 +84,15 @@ class World final {
       ASSERT_OK_AND_ASSIGN(const SnapshotReport report, db_->VerifySnapshot(info.id, kNoCancel));
       EXPECT_TRUE(report.problems.empty()) << report.problems.front();
     }
-    const auto names = options_.files->List("/data/snapshots");
-    ASSERT_OK(names);
-    EXPECT_EQ(names->size(), listed->size());
+    EXPECT_EQ(InSnapshots(), listed->size());
     ASSERT_OK_AND_ASSIGN(const VerifyReport report, db_->Verify("", /*deep=*/true, kNoCancel));
     for (const Finding& finding : report.findings) ADD_FAILURE() << finding.message;
+  }
+  // Files and folders.
+  size_t InSnapshots() {
+    const auto names = options_.files->List("/data/snapshots");
+    EXPECT_OK(names);
+    return names->size();
   }
   bool Lists(const std::string& name) {
     const auto listed = db_->ListSnapshots("");
@@ -150,6 +159,26 @@ TEST(SnapshotSimulation, RoomForARestoreIsAskedForBeforeAnythingIsWritten) {
   EXPECT_EQ(world.disk().operations(), operations);
   world.disk().SetFree(uint64_t{2} << 30);
   EXPECT_OK(world.db().RestoreSnapshot({.snapshot = "s", .target = "d"}, kNoCancel));
+}
+
+// It is what may make room.
+TEST(SnapshotSimulation, WhatAFailedRestoreCouldNotRemoveGoesFromADiskThatIsLow) {
+  constexpr uint64_t kFloor = uint64_t{1} << 20;
+  World world(1, kFloor);
+  SetFailpointHook(Failpoint::kRestoreBeforeCatalog, [] {
+    SetFailpointHook(Failpoint::kCommitBeforeLog,
+                     [] { return absl::ResourceExhaustedError("no room"); });
+    return absl::ResourceExhaustedError("no room");
+  });
+  EXPECT_FALSE(world.db().RestoreSnapshot({.snapshot = "s", .target = "d"}, kNoCancel).ok());
+  SetFailpointHook(Failpoint::kRestoreBeforeCatalog, nullptr);
+  SetFailpointHook(Failpoint::kCommitBeforeLog, nullptr);
+  EXPECT_EQ(world.InSnapshots(), 2U);  // One is the mark of the restore.
+  world.disk().SetFree(kFloor / 2);
+  world.Work();
+  EXPECT_EQ(world.db().GetInfo().store.state, StoreState::kDiskLow);
+  EXPECT_EQ(world.InSnapshots(), 1U);
+  world.CheckWhole();
 }
 
 TEST(SnapshotSimulation, ADiskThatIsFullInTheMiddleLeavesNothing) {

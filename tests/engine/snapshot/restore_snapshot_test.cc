@@ -447,6 +447,17 @@ TEST_F(RestoreSnapshotTest, ChecksRestoresAndRemovalsAtOnceAreDoneOrRefusedByNam
   ExpectSound();
 }
 
+TEST_F(RestoreSnapshotTest, RetirementsThatTheMemoryIsNotForAreRefusedByACheckToo) {
+  MakeCollection("c", 40);
+  Snapshot("c", "s");
+  ChangeManifest(
+      [](storage::SnapshotManifest& manifest) { manifest.next_row = RowId{uint64_t{1} << 47}; });
+  const auto refused =
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("bytes of memory to know"));
+  EXPECT_THAT(db_->VerifySnapshot("s", kNoCancel), refused);
+  EXPECT_THAT(Restore("s", "d"), refused);
+}
+
 TEST_F(RestoreSnapshotTest, NamesThatAreNoneAreRefused) {
   MakeCollection("c", 40);
   Snapshot("c", "s");

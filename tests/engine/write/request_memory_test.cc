@@ -1,5 +1,6 @@
 #include "engine/write/request_memory.h"
 
+#include "engine/limits.h"
 #include "tests/support/matchers.h"
 
 #include "absl/strings/str_cat.h"
@@ -7,9 +8,19 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace azimuth::engine {
 namespace {
+
+using ::azimuth::testing::StatusIs;
+
+// First keys and how many; a batch has 100,000 records at most.
+using Made = std::pair<int64_t, uint64_t>;
+constexpr Made kMade[] = {{1, 1}, {1, kBatchRecordsMax}, {INT64_MAX - 5, 5}};
+constexpr Made kNeverMade[] = {{0, 1},          {-1, 3},
+                               {INT64_MIN, 1},  {1, kBatchRecordsMax + 1},
+                               {1, UINT64_MAX}, {INT64_MAX - 4, 5}};
 
 constexpr int64_t kLifetime = 1000;
 constexpr size_t kMax = 10;
@@ -92,6 +103,43 @@ TEST(LoadEntry, SaysOfWhichCollectionItIs) {
   EXPECT_EQ(CollectionOfLoad(LoadEntryId(CollectionId{258}, "a load")), CollectionId{258});
   EXPECT_EQ(CollectionOfLoad("\xFF\x01"), std::nullopt);
   EXPECT_FALSE(IsLoadEntry("a load"));
+}
+
+// Keys that are told are made one by one: as many as an entry on disk says.
+TEST(Reply, OfMoreKeysThanACommitMakesIsDamage) {
+  const auto decoded = [](int64_t first, uint64_t count) {
+    return DecodeReply(EncodeReply({.as_of = Seq{7}, .made = {.first = first, .count = count}}));
+  };
+  for (const auto& [first, count] : kMade) {
+    ASSERT_OK_AND_ASSIGN(const WriteResult reply, decoded(first, count));
+    EXPECT_EQ(reply.made.first, first);
+    EXPECT_EQ(reply.made.count, count);
+  }
+  for (const auto& [first, count] : kNeverMade) {
+    EXPECT_THAT(decoded(first, count), StatusIs(absl::StatusCode::kDataLoss)) << first;
+  }
+}
+
+TEST(LoadState, OfMoreKeysThanABatchMakesIsDamage) {
+  IngestState state{.last_batch = 3, .made = {{.first = 0, .count = 0}, {.first = 1, .count = 2}}};
+  for (const auto& [first, count] : kMade) {
+    state.made[0] = {.first = first, .count = count};
+    ASSERT_OK_AND_ASSIGN(const IngestState decoded, DecodeLoadState(EncodeLoadState(state)));
+    EXPECT_EQ(decoded.made[0].count, count);
+  }
+  for (const auto& [first, count] : kNeverMade) {
+    state.made[0] = {.first = first, .count = count};
+    EXPECT_THAT(DecodeLoadState(EncodeLoadState(state)), StatusIs(absl::StatusCode::kDataLoss));
+  }
+}
+
+TEST(LoadState, OfMoreBatchesThanAreKeptIsDamage) {
+  IngestState state{.last_batch = 1000};
+  state.made.assign(kLoadMadeKeysMax, {.first = 1, .count = 2});
+  ASSERT_OK_AND_ASSIGN(const IngestState decoded, DecodeLoadState(EncodeLoadState(state)));
+  EXPECT_EQ(decoded.made.size(), kLoadMadeKeysMax);
+  state.made.push_back({});
+  EXPECT_THAT(DecodeLoadState(EncodeLoadState(state)), StatusIs(absl::StatusCode::kDataLoss));
 }
 
 }  // namespace
