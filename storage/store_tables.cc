@@ -141,9 +141,11 @@ absl::Status Store::RemoveLeftovers(bool everywhere) {
       AZ_RETURN_IF_ERROR(has.status());
       if (*has) continue;
     }
-    const absl::Status found = rep_->FindRowsFrom(store, counters->next_row, rep_->unwanted);
-    if (absl::IsDataLoss(found)) continue;
+    std::vector<RowTables::Range> leftovers;
+    const absl::Status found = rep_->FindRowsFrom(store, counters->next_row, leftovers);
+    if (absl::IsDataLoss(found)) continue;  // Rows without their vectors are no less damaged.
     AZ_RETURN_IF_ERROR(found);
+    rep_->unwanted.insert(rep_->unwanted.end(), leftovers.begin(), leftovers.end());
     rep_->unwanted.push_back(
         {Family::kMeta, TablesEndKey(store), TablesEndKey(store) + std::string(1, '\0')});
   }

@@ -3,8 +3,8 @@
 // measure with the rows themselves.
 //
 // Rows are taken relative to the mean of a sample and coded as in distance/row_code.h. Distances
-// are those of the decoded rows. Where codes are too coarse for how near rows lie to each other
-// there are none: Make says so.
+// are those of the decoded rows. Where codes, or the roundings of what is computed of them, are too
+// coarse for how near rows lie to each other there are none: Make says so.
 //
 // Source: as row_code.h (LVQ), of which builds over codes are a part.
 // Thread safety: immutable; Encode and Distance from any number of threads.
@@ -22,8 +22,9 @@ namespace azimuth::index {
 
 class PairCodes final {
  public:
-  // Of `vectors`, which are borrowed during the call: dim floats each. None if dim is small, or if
-  // codes would not tell neighbours apart.
+  // Of `vectors`, which are borrowed during the call: dim floats each. None if dim is small, if a
+  // row is so large that distances of codes may overflow, or if codes would not tell neighbours
+  // apart.
   static std::optional<PairCodes> Make(Metric metric, size_t dim,
                                        std::span<const float* const> vectors);
 
@@ -32,7 +33,8 @@ class PairCodes final {
   // Writes bytes() to `out` and returns a bound of the error, a norm. `scratch` is any memory to
   // reuse.
   float Encode(const float* row, std::vector<float>& scratch, void* out) const;
-  // Distance of two coded rows under the metric, but for the error of both.
+  // Distance of two coded rows under the metric, but for the error of both; never NaN. Infinite
+  // where it cannot be computed, as for a row that is larger than those of Make may be.
   float Distance(const void* a, const void* b) const;
 
  private:

@@ -1,6 +1,7 @@
 #include "storage/row_tables.h"
 
 #include "base/failpoint.h"
+#include "storage/key_codec.h"
 #include "storage/rocks_options.h"
 #include "storage/store.h"
 #include "storage/store_access.h"
@@ -219,6 +220,28 @@ TEST(RowTables, AreFoundWithoutANoteToo) {
   EXPECT_THAT(Vectors(*store, kStore, kField), ElementsAre(Pair(3, 1)));
   EXPECT_THAT(Vectors(*store, kStore, kSecond), IsEmpty());
   EXPECT_THAT(Vectors(*store, kOther, kField), ElementsAre(Pair(0, 1)));
+}
+
+// Which fields have vectors cannot be told: then rows stay as well.
+TEST(RowTables, LeftOverOfADamagedStoreStayWhole) {
+  TempDir dir;
+  const auto store = OpenStore(dir);
+  CommitBatch batch = BatchOf(*store, 0, 4, 1);
+  batch.PutCounters(kStore, {RowId{2}, 2});
+  ASSERT_OK(store->Commit(batch, true));
+  const std::string damaged = VectorKey(kStore, kSecond, RowId{0}).substr(0, 8);
+  ASSERT_TRUE(StoreAccess::Db(*store)
+                  .Put({}, StoreAccess::Handle(*store, Family::kVectors), damaged, "")
+                  .ok());
+  ASSERT_OK(store->RemoveLeftovers(false));
+  CommitBatch next;
+  next.PutCounters(kOther, {RowId{1}, 1});
+  ASSERT_OK(store->Commit(next, true));
+  const auto rows = store->GetRows(kStore, std::array{RowId{2}, RowId{3}});
+  ASSERT_OK(rows);
+  EXPECT_TRUE((*rows)[0].has_value());
+  EXPECT_TRUE((*rows)[1].has_value());
+  EXPECT_EQ(store->ListTablesEnds()->size(), 1U);  // The next start looks again.
 }
 
 TEST(RowTables, OfACommitThatFailedAreDeletedBeforeTheNextOne) {

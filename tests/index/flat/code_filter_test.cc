@@ -32,11 +32,11 @@ struct Coded {
   std::vector<RowCode> rows;
 };
 
-// Scans blocks of which every `step`-th row is asked for; `kept` counts what the filter left.
+// Scans blocks of which every `step`-th row is asked for; `kept` counts what the filter left, if
+// there is one.
 std::vector<float> Nearest(const Vectors& vectors, Metric metric, const float* query, size_t k,
-                           uint32_t step, bool filtered, uint64_t& kept) {
+                           uint32_t step, CodeFilter* filter, uint64_t& kept) {
   const Coded coded(vectors);
-  CodeFilter filter(metric, {query, vectors.dim});
   TopK top;
   top.Reset(k, nullptr);
   for (uint32_t first = 0; first < vectors.count(); first += kBlock) {
@@ -44,9 +44,9 @@ std::vector<float> Nearest(const Vectors& vectors, Metric metric, const float* q
     const auto end = std::min<uint32_t>(kBlock, static_cast<uint32_t>(vectors.count()) - first);
     for (uint32_t i = first % step; i < end; i += step) ids.push_back(i);
     auto count = static_cast<uint32_t>(ids.size());
-    if (filtered) {
-      count = filter.Keep(&coded.codes[first * coded.bytes], &coded.rows[first], top.bound(),
-                          ids.data(), count);
+    if (filter != nullptr) {
+      count = filter->Keep(&coded.codes[first * coded.bytes], &coded.rows[first], top.bound(),
+                           ids.data(), count);
     }
     kept += count;
     for (uint32_t i = 0; i < count; ++i) {
@@ -77,8 +77,9 @@ TEST(CodeFilter, LeavesTheNearestAndFewOthers) {
       for (const uint32_t step : {1U, 3U, 17U}) {
         uint64_t kept = 0, all = 0;
         for (size_t q = 0; q < queries.count(); ++q) {
-          EXPECT_EQ(Nearest(vectors, metric, queries.row(q), 10, step, true, kept),
-                    Nearest(vectors, metric, queries.row(q), 10, step, false, all))
+          CodeFilter filter(metric, {queries.row(q), dim});
+          EXPECT_EQ(Nearest(vectors, metric, queries.row(q), 10, step, &filter, kept),
+                    Nearest(vectors, metric, queries.row(q), 10, step, nullptr, all))
               << MetricName(metric) << ", dim " << dim << ", every " << step;
         }
         // 10 of what the blocks before the first bound hold, and what comes near.
@@ -115,8 +116,19 @@ TEST(CodeFilter, StaysExactWhereCodesSayNothing) {
   }
   const std::vector<float> query(kDim, 1000.0F);
   uint64_t kept = 0, all = 0;
-  EXPECT_EQ(Nearest(vectors, Metric::kL2, query.data(), 10, 1, true, kept),
-            Nearest(vectors, Metric::kL2, query.data(), 10, 1, false, all));
+  CodeFilter filter(Metric::kL2, query);
+  EXPECT_EQ(Nearest(vectors, Metric::kL2, query.data(), 10, 1, &filter, kept),
+            Nearest(vectors, Metric::kL2, query.data(), 10, 1, nullptr, all));
+  // Not even a bound that no row is within leaves one out any more.
+  const Coded coded(vectors);
+  std::vector<uint32_t> ids(kBlock);
+  std::iota(ids.begin(), ids.end(), 0U);
+  const std::vector<uint32_t> before = ids;
+  constexpr float kNone = std::numeric_limits<float>::lowest();
+  EXPECT_EQ(filter.Keep(coded.codes.data(), coded.rows.data(), kNone, ids.data(), kBlock), kBlock);
+  EXPECT_EQ(ids, before);
+  CodeFilter fresh(Metric::kL2, query);
+  EXPECT_EQ(fresh.Keep(coded.codes.data(), coded.rows.data(), kNone, ids.data(), kBlock), 0U);
 }
 
 }  // namespace

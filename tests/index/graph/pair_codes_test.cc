@@ -106,6 +106,53 @@ TEST(PairCodes, AreRefusedWhereTheyCannotTellNeighboursApart) {
   EXPECT_FALSE(PairCodes::Make(Metric::kL2, kDim, vectors.rows()).has_value());
 }
 
+// Two clusters on both sides of the mean: each row's own code is fine, but a distance within a
+// cluster is the difference of numbers so large that it is lost in their rounding.
+TEST(PairCodes, AreRefusedWhereDistancesAreLostInRounding) {
+  constexpr size_t kDim = 128;
+  for (const float offset : {1.0F, 100.0F, 1000.0F, 10000.0F}) {
+    Vectors vectors{kDim, {}};
+    std::mt19937_64 random(1);
+    std::normal_distribution<float> normal;
+    for (int i = 0; i < 500; ++i) {
+      const float center = i % 2 == 0 ? offset : -offset;
+      for (size_t j = 0; j < kDim; ++j) vectors.data.push_back(center + normal(random));
+    }
+    EXPECT_EQ(PairCodes::Make(Metric::kL2, kDim, vectors.rows()).has_value(), offset <= 100)
+        << offset;
+  }
+}
+
+// At an index that no sample has.
+TEST(PairCodes, AreRefusedForOneRowOfWhichDistancesOverflow) {
+  constexpr size_t kDim = 64;
+  Vectors vectors = Clustered(10'001, kDim, 1);
+  const auto codes = PairCodes::Make(Metric::kL2, kDim, vectors.rows());
+  ASSERT_TRUE(codes.has_value());
+  float* const row = &vectors.data[5001 * kDim];
+  row[7] = -9e18F;  // Its square is still a float.
+  for (const Metric metric : {Metric::kL2, Metric::kIp}) {
+    EXPECT_FALSE(PairCodes::Make(metric, kDim, vectors.rows()).has_value()) << MetricName(metric);
+  }
+  row[7] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(PairCodes::Make(Metric::kL2, kDim, vectors.rows()).has_value());
+  // A large row that can be coded stays far from all others.
+  row[7] = -1e16F;
+  const auto large = PairCodes::Make(Metric::kL2, kDim, vectors.rows());
+  ASSERT_TRUE(large.has_value());
+  std::vector<float> scratch;
+  std::vector<std::byte> coded(codes->bytes());
+  std::vector<std::byte> other(codes->bytes());
+  large->Encode(row, scratch, coded.data());
+  large->Encode(vectors.row(0), scratch, other.data());
+  EXPECT_GT(large->Distance(coded.data(), other.data()), 1e31F);
+  // Nor is one near that is coded against the rules.
+  row[7] = -9e18F;
+  codes->Encode(row, scratch, coded.data());
+  codes->Encode(vectors.row(0), scratch, other.data());
+  EXPECT_EQ(codes->Distance(coded.data(), other.data()), std::numeric_limits<float>::infinity());
+}
+
 TEST(PairCodes, AreRefusedForShortHugeAndNoVectors) {
   EXPECT_FALSE(PairCodes::Make(Metric::kL2, 16, Clustered(100, 16, 1).rows()).has_value());
   EXPECT_FALSE(PairCodes::Make(Metric::kL2, 64, {}).has_value());
