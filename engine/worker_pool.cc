@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <utility>
 
@@ -15,6 +16,8 @@ constexpr int kBackgroundNice = 10;
 // A part of a parallel work takes some milliseconds; where none is done for so long, no helper
 // runs.
 constexpr std::chrono::milliseconds kHelpPatience{50};
+// A helper that has less of a processor than a worker would have is of no use.
+constexpr int kHelpShareInverse = 10;
 
 // On Linux a priority belongs to the thread. If it cannot be lowered, work goes on as it is.
 void LowerPriority() {
@@ -28,14 +31,25 @@ void RunWhereNothingElseDoes() {
   static_cast<void>(sched_setscheduler(0, SCHED_IDLE, &none));
 }
 
+std::chrono::nanoseconds ThreadCpuTime() {
+  timespec time{};
+  static_cast<void>(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time));
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
 // Work that several threads take numbers from.
 class Parallel {
  public:
   Parallel(size_t count, const std::function<void(size_t)>& body) : count_(count), body_(body) {}
 
-  // Takes numbers until there are none left.
+  // Takes numbers until there are none left, or the thread is kept from running.
   void Help() {
-    while (TakeOne()) {
+    for (bool runs = true; runs;) {
+      const auto began = std::chrono::steady_clock::now();
+      const std::chrono::nanoseconds cpu_began = ThreadCpuTime();
+      if (!TakeOne()) return;
+      const auto took = std::chrono::steady_clock::now() - began;
+      runs = took < kHelpPatience || took < kHelpShareInverse * (ThreadCpuTime() - cpu_began);
     }
   }
   // Returns when all is done, by others where they come to it.

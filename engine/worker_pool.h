@@ -6,7 +6,9 @@
 // What a job does in parallel, by far the most of it, helpers do, which run where nothing else
 // does: to the scheduler a processor with nothing but them is idle, so that it wakes a thread that
 // answers a request there, and not behind another such thread. Where helpers do not come to run,
-// the worker does it all: a busy machine builds, too.
+// the worker goes on by itself: a busy machine builds, too. A helper that is kept from running
+// leaves the work for good; what it had begun, and a lock that it holds, are waited for, once for
+// each work.
 //
 // Thread safety: Submit and RunParallel from any thread; the rest by the owner.
 #pragma once

@@ -119,17 +119,19 @@ class Searcher final {
                                           .exact = spec_.exact});
     bool by_graph = plan.by_graph;
     if (by_graph) {
-      bool narrow = false;
+      NarrowWalk narrow;
       if (found.size() == spec_.limit) {
-        const NarrowWalk walk = NarrowFor(ef_, spec_.limit, vectors, vectors_all);
-        if (walk.ef < ef_) {
-          AZ_ASSIGN_OR_RETURN(
-              narrow, WalkNarrow(segment, matches, plan, walk, query, found.back().distance, work));
-        }
+        narrow = NarrowFor(ef_, spec_.limit, vectors, vectors_all);
       }
-      if (!narrow) {
-        AZ_ASSIGN_OR_RETURN(by_graph, WalkSegment(segment, matches, plan, query, work));
+      auto walked = Walked::kNotAll;
+      if (narrow.ef > 0 && narrow.ef < ef_) {
+        AZ_ASSIGN_OR_RETURN(
+            walked, WalkNarrow(segment, matches, plan, narrow, query, found.back().distance, work));
       }
+      if (walked == Walked::kNotAll) {
+        AZ_ASSIGN_OR_RETURN(walked, WalkWide(segment, matches, plan, query, work));
+      }
+      by_graph = walked == Walked::kAll;
     }
     if (!by_graph) {
       // What is farther than all that is known already is of no use.
@@ -146,9 +148,12 @@ class Searcher final {
  private:
   static constexpr float kNoBound = std::numeric_limits<float>::infinity();
 
-  // False if the walk does not stand: then a scan answers.
-  absl::StatusOr<bool> WalkSegment(const Segment& segment, const Matches& matches,
-                                   const SegmentPlan& plan, const float* query, SearchWork& work) {
+  // What a walk found: as good as all that is near; perhaps not; or it cost more than a scan would.
+  // What is not all a wider walk finds or, after the widest, a scan.
+  enum class Walked : uint8_t { kAll, kNotAll, kAbandoned };
+
+  absl::StatusOr<Walked> WalkWide(const Segment& segment, const Matches& matches,
+                                  const SegmentPlan& plan, const float* query, SearchWork& work) {
     top_.Reset(spec_.limit, &segment);
     AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
                         segment.Walk(slot_, query, ef_, plan.distances_max, matches.admitted(),
@@ -157,19 +162,20 @@ class Searcher final {
     // A graph need not reach every row; as many hits as rows match are promised.
     const uint64_t owed =
         std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
-    return !walked.abandoned && top_.size() >= owed;
+    if (walked.abandoned) return Walked::kAbandoned;
+    return top_.size() >= owed ? Walked::kAll : Walked::kNotAll;
   }
 
-  // False if there may be more than it found.
-  absl::StatusOr<bool> WalkNarrow(const Segment& segment, const Matches& matches,
-                                  const SegmentPlan& plan, const NarrowWalk& walk,
-                                  const float* query, float bound, SearchWork& work) {
+  absl::StatusOr<Walked> WalkNarrow(const Segment& segment, const Matches& matches,
+                                    const SegmentPlan& plan, const NarrowWalk& walk,
+                                    const float* query, float bound, SearchWork& work) {
     top_.Reset(std::min<uint64_t>(spec_.limit, walk.ef), &segment, bound);
     AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
                         segment.Walk(slot_, query, walk.ef, plan.distances_max, matches.admitted(),
                                      top_, *scratch_, cancel_));
     work.distances_computed += walked.distances_computed;
-    return !walked.abandoned && top_.size() < walk.hits_max;
+    if (walked.abandoned) return Walked::kAbandoned;
+    return top_.size() < walk.hits_max ? Walked::kAll : Walked::kNotAll;
   }
 
   // Merges what the segment gave (top_) into `found`.
@@ -183,7 +189,8 @@ class Searcher final {
       }
       found.push_back({neighbor.distance, {&segment, neighbor.position}});
     }
-    if (before > 0) std::sort(found.begin(), found.end(), CandidateBefore);
+    // Each of the two parts is in order.
+    std::inplace_merge(found.begin(), found.begin() + before, found.end(), CandidateBefore);
     if (found.size() > spec_.limit) found.erase(found.begin() + spec_.limit, found.end());
     return absl::OkStatus();
   }

@@ -61,7 +61,16 @@ class Check final {
     if (manifest.kind == storage::SnapshotKind::kStore) return CheckStore(manifest);
     AZ_ASSIGN_OR_RETURN(const auto source, CheckCollection(""));
     if (source == nullptr) return absl::OkStatus();
-    return CheckRetiredBytes(source->entries().retired_bytes(), core_.memory);
+    return CheckRoom(source->entries().retired_bytes());
+  }
+
+  // An error only where there is nothing else to tell.
+  absl::Status CheckRoom(uint64_t retired_bytes) {
+    const absl::Status room = CheckRetiredBytes(retired_bytes, core_.memory);
+    if (room.ok() || report_.problems.empty()) return room;
+    report_.problems.emplace_back(room.message());
+    report_.restorable = false;
+    return absl::OkStatus();
   }
 
   absl::Status CheckStore(const storage::SnapshotManifest& manifest) {
@@ -88,7 +97,7 @@ class Check final {
     for (const std::string& wrong : content.wrong) {
       AZ_RETURN_IF_ERROR(Note(absl::DataLossError(wrong), /*costs_rows=*/false));
     }
-    return CheckRetiredBytes(content.retired_bytes, core_.memory);
+    return CheckRoom(content.retired_bytes);
   }
 
   // Null if its rows cannot be restored.

@@ -46,7 +46,8 @@ TEST(WorkerPool, TheCallerDoesItAllWhereHelpersDoNotComeToIt) {
   std::atomic<int> by_others{0};
   pool.RunParallel(10, [&](size_t) {
     if (std::this_thread::get_id() == caller) {
-      // The two that helpers have taken are left.
+      // But what helpers have taken, once they came to it.
+      while (by_others < 2) std::this_thread::yield();
       if (by_caller.fetch_add(1) == 7) caller_done = true;
       return;
     }
