@@ -125,10 +125,9 @@ rocksdb::DBOptions MakeDbOptions(const StoreOptions& options,
   SetLogOptions(db);
   // At least one flush and one merge at a time.
   db.max_background_jobs = std::max(2, options.background_threads);
-  // The only thing that asks for flushes while writes go on. Flushes of all families that were
-  // asked for for different reasons end the process if they meet in the queue (an assertion
-  // of 7.8), which bounds of single families and of the log make them do. Flushed at 7/8 of it, or
-  // at a half while a flush runs.
+  // The only bound that asks for flushes. Flushes of all families that were asked for for different
+  // reasons end the process if they meet in the queue (an assertion of 7.8), which bounds of single
+  // families and of the log make them do. Flushed at 7/8 of it, or at a half while a flush runs.
   db.write_buffer_manager =
       std::make_shared<rocksdb::WriteBufferManager>(2 * options.write_buffer_bytes, cache);
   // Leaves most of a limit of 1,024 descriptors to connections and segment files.
@@ -171,8 +170,9 @@ std::vector<rocksdb::ColumnFamilyDescriptor> MakeFamilies(
     family.compression = tuning.compress ? compression : rocksdb::kNoCompression;
     // A filter on the last level is only of use to look-ups that find nothing.
     family.optimize_filters_for_hits = tuning.reads_hit;
-    // Past what all may have together: the bound of all comes first.
-    family.write_buffer_size = 64 * options.write_buffer_bytes;
+    // Past what all have together with one group of commits more, so that the bound of all comes
+    // first; only a recovery, which does not ask for that one, meets it.
+    family.write_buffer_size = std::max<size_t>(4 * options.write_buffer_bytes, 256 * kMiB);
     family.arena_block_size = std::min<size_t>(kMiB, options.write_buffer_bytes / 8);
     // A third one takes writes while two are flushed.
     family.max_write_buffer_number = 3;
