@@ -165,8 +165,9 @@ def test_a_server_with_a_ballast_starts_on_a_disk_without_any_room(disk: Disk, m
     disk.take(disk.free_bytes())
     with server.start().client() as db:
         items.check(db)
-        with pytest.raises(ResourceExhausted):
-            items.insert(db, range(10000, 10100))
+        # The start has read a log and removed it, which gives back more than the ballast.
+        disk.take(max(0, disk.free_bytes() - 4 * MIB))
+        insert_until_refused(db, items, 10000)
         items.delete(db, range(10))
         items.check(db)
         disk.give_back()
