@@ -26,7 +26,7 @@ absl::Status CheckAnswers(size_t answers, size_t queries) {
 
 // The thread that took this call has woken another one to wait for the next. Where both have the
 // same processor, and no other one is idle, that one would wait until the search is done, and calls
-// that come meanwhile with it. Lowers p99 at a quarter of the capacity by some 15 % on two cores.
+// that come meanwhile with it.
 void LetNextPollerRun() {
   std::this_thread::yield();
 }
