@@ -8,7 +8,6 @@
 #include "server/rpc/unserved.h"
 
 #include <string_view>
-#include <thread>
 #include <utility>
 
 namespace azimuth::server {
@@ -24,20 +23,12 @@ absl::Status CheckAnswers(size_t answers, size_t queries) {
   return absl::AbortedError("the collection was replaced during the search; repeat it");
 }
 
-// The thread that took this call has woken another one to wait for the next. Where both have the
-// same processor, and no other one is idle, that one would wait until the search is done, and calls
-// that come meanwhile with it.
-void LetNextPollerRun() {
-  std::this_thread::yield();
-}
-
 class SearchServiceImpl final : public pb::SearchService::Service {
  public:
   explicit SearchServiceImpl(const engine::Database& database) : database_(database) {}
 
   grpc::Status Search(grpc::ServerContext* context, const pb::SearchRequest* request,
                       pb::SearchResponse* reply) override {
-    LetNextPollerRun();
     const auto work = [&](const CancelToken& cancel) -> absl::Status {
       AZ_RETURN_IF_ERROR(CheckServed(*request));
       AZ_ASSIGN_OR_RETURN(const engine::SearchSpec spec, FromWire(request->options()));

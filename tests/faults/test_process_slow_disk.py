@@ -76,19 +76,3 @@ def test_one_very_slow_sync_of_many_delays_only_those_who_wait_for_it(make: Make
         assert shim.hits() == 1
         items.check(db)
     assert server.stop() == 0
-
-
-@pytest.mark.fault(34)
-def test_flushes_that_queue_behind_slow_syncs_are_done_in_turn(make: Make) -> None:
-    # Each batch fills the memtables, so that flushes are asked for faster than the disk takes them.
-    server = make("--write-buffer-mb", "1", "--bulk-commit-kb", "100000")
-    shim = shimmed(server)
-    items = fill(server, 100, dimension=1024)
-    with server.client() as db:
-        shim.set("sync(*)@1=sleep:8:sticky")
-        for batch in range(60):
-            first = 400 * (batch % 10)
-            items.upsert(db, range(first, first + 400))
-        shim.clear()
-        items.check(db)
-    server.assert_sound()

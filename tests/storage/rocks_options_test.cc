@@ -7,7 +7,10 @@
 #include "gtest/gtest.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/db.h"
+#include "rocksdb/listener.h"
+#include "rocksdb/write_batch.h"
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -56,6 +59,53 @@ TEST(RocksOptions, ChargeMemtablesAndBlocksToOneCache) {
   ASSERT_TRUE(db->Get(rocksdb::ReadOptions(), vectors, "7", &read).ok());
   EXPECT_EQ(read, value);
   EXPECT_GE(cache->GetUsage(), flushed + value.size());
+  for (rocksdb::ColumnFamilyHandle* handle : handles) {
+    ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
+  }
+}
+
+// Counts flushes by what they were asked for.
+class FlushReasons final : public rocksdb::EventListener {
+ public:
+  void OnFlushCompleted(rocksdb::DB* /*db*/, const rocksdb::FlushJobInfo& info) override {
+    (info.flush_reason == rocksdb::FlushReason::kWriteBufferManager ? by_bound_ : others_)++;
+  }
+  size_t by_bound() const { return by_bound_; }
+  size_t others() const { return others_; }
+
+ private:
+  std::atomic<size_t> by_bound_{0};
+  std::atomic<size_t> others_{0};
+};
+
+// RocksDB 7.8 ends the process where requests for different reasons meet in its queue.
+TEST(RocksOptions, FlushesAreAskedForByTheBoundOfAllMemtablesOnly) {
+  const StoreOptions options{.block_cache_bytes = 0, .write_buffer_bytes = size_t{64} << 10};
+  const auto cache = MakeCache(options);
+  const auto reasons = std::make_shared<FlushReasons>();
+  rocksdb::DBOptions db_options = MakeDbOptions(options, cache);
+  db_options.listeners.push_back(reasons);
+  const TempDir dir;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* raw = nullptr;
+  ASSERT_TRUE(
+      rocksdb::DB::Open(db_options, dir.File("rocks"), MakeFamilies(options, cache), &handles, &raw)
+          .ok());
+  const std::unique_ptr<rocksdb::DB> db(raw);
+  // Each write fills a family to more than the bound of all.
+  const std::string value(size_t{1} << 10, 'v');
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (reasons->by_bound() < 20 && reasons->others() == 0 &&
+         std::chrono::steady_clock::now() < deadline) {
+    rocksdb::WriteBatch batch;
+    for (int j = 0; j < 200; ++j) {
+      const Family family = j % 2 == 0 ? Family::kVectors : Family::kRows;
+      ASSERT_TRUE(batch.Put(handles[static_cast<size_t>(family)], std::to_string(j), value).ok());
+    }
+    ASSERT_TRUE(db->Write(rocksdb::WriteOptions(), &batch).ok());
+  }
+  EXPECT_GE(reasons->by_bound(), 20U);
+  EXPECT_EQ(reasons->others(), 0U);
   for (rocksdb::ColumnFamilyHandle* handle : handles) {
     ASSERT_TRUE(db->DestroyColumnFamilyHandle(handle).ok());
   }

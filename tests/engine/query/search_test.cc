@@ -26,12 +26,12 @@ constexpr size_t kDim = 8;
 constexpr int64_t kLargeRows = 8'000;
 constexpr int64_t kSmallRows = 800;
 constexpr int64_t kTailRows = 300;
-constexpr uint32_t kLimit = 10;
+constexpr uint32_t kLimit = 40;
 
 SearchSpec Spec() {
   SearchSpec spec;
   spec.limit = kLimit;
-  spec.ef = 32;
+  spec.ef = 48;
   return spec;
 }
 
