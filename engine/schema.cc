@@ -45,7 +45,15 @@ bool IsKnown(IndexKind kind) {
   return kind >= IndexKind::kAuto && kind <= IndexKind::kHnsw;
 }
 bool IsKnown(Quantization quantization) {
-  return quantization == Quantization::kAuto || quantization == Quantization::kNone;
+  switch (quantization) {
+    case Quantization::kAuto:
+    case Quantization::kNone:
+    case Quantization::kSq8:
+    case Quantization::kRabitq4:
+    case Quantization::kSq4:
+      return true;
+  }
+  return false;
 }
 
 ValueKind KindOf(FieldType type) {
@@ -115,7 +123,7 @@ absl::Status ValidateVector(const VectorFieldDef& vector) {
                            index.ef_construction, kEfConstructionMin, kEfConstructionMax);
   }
   if (!IsKnown(index.quantization)) {
-    return InvalidArgument("index.quantization: %d is none of auto, none",
+    return InvalidArgument("index.quantization: %d is none of auto, none, sq8, sq4, rabitq4",
                            static_cast<int>(index.quantization));
   }
   return absl::OkStatus();

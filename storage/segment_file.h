@@ -41,6 +41,8 @@ enum class SectionKind : uint16_t {
   // i64 smallest expiry but 0, then i64 expiry for each position, 0 for never: microseconds since
   // 1970. Absent when no row of the file expires.
   kExpiries = 10,
+  kCodes = 11,        // Codes section (index/codes); of `field`, in node order.
+  kCalibration = 12,  // Calibration section (index/graph); of `field`.
 };
 
 struct SectionId {

@@ -73,10 +73,12 @@ absl::Status SealedSegment::CheckRows() const {
       case SectionKind::kPartitions:
       case SectionKind::kNodePositions:
       case SectionKind::kExpiries:
+      case SectionKind::kCalibration:
         AZ_RETURN_IF_ERROR(file_->VerifySection(id));
         break;
       case SectionKind::kVectors:
       case SectionKind::kGraph:
+      case SectionKind::kCodes:
       case SectionKind::kFieldColumn:
       case SectionKind::kDynamicColumn:
         break;
@@ -126,6 +128,7 @@ absl::Status SealedSegment::CheckVectors(size_t slot, const CancelToken& cancel)
   if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
   const FieldId field = schema_.vectors[slot].id;
   const SectionId sections[] = {{SectionKind::kGraph, field, {}},
+                                {SectionKind::kCodes, field, {}},
                                 {SectionKind::kVectors, field, {}}};
   return CheckPart(part, sections, cancel);
 }
@@ -196,6 +199,29 @@ absl::Status SealedSegment::OpenVectors(size_t slot) {
                       section.graph.node_count(), section.node_count);
     }
     section.has_graph = true;
+    AZ_RETURN_IF_ERROR(OpenCodes(slot));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SealedSegment::OpenCodes(size_t slot) {
+  const VectorFieldDef& field = schema_.vectors[slot];
+  VectorSection& section = vectors_[slot];
+  const SectionId codes_id{SectionKind::kCodes, field.id, {}};
+  if (const auto codes = file_->Find(codes_id)) {
+    const auto load = [&](uint64_t offset, uint64_t count) {
+      return file_->Load(codes_id, offset, count);
+    };
+    AZ_ASSIGN_OR_RETURN(section.codes, index::CodedVectors::Open(ToIndexMetric(field.metric),
+                                                                 field.dim, *codes, load));
+    if (section.codes->count() != section.node_count) {
+      return DataLoss("codes of field %d: %d for %d vectors", Raw(field.id), section.codes->count(),
+                      section.node_count);
+    }
+  }
+  const SectionId calibration_id{SectionKind::kCalibration, field.id, {}};
+  if (const auto calibration = file_->Find(calibration_id)) {
+    AZ_ASSIGN_OR_RETURN(section.calibration, index::Calibration::Open(*calibration));
   }
   return absl::OkStatus();
 }
@@ -297,9 +323,19 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
   options.admitted = admitted;
   options.node_to_position = section.node_positions;
   options.distances_max = distances_max;
-  return index::SearchGraph(section.graph, {section.base, field.dim, field.dim},
-                            index::KernelsFor(ToIndexMetric(field.metric)), query, options, top,
-                            scratch, cancel);
+  const index::NodeVectors vectors{section.base, field.dim, field.dim};
+  const index::DistanceKernels kernels = index::KernelsFor(ToIndexMetric(field.metric));
+  if (!section.codes.has_value()) {
+    return index::SearchGraph(section.graph, vectors, kernels, query, options, top, scratch,
+                              cancel);
+  }
+  section.codes->EncodeQuery(query, scratch.query);
+  const index::RescoreOptions rescore = section.calibration.Rescore(
+      static_cast<uint32_t>(std::min<size_t>(top.k(), UINT32_MAX)), scratch.query.norm());
+  return index::SearchGraphByCodes(
+      section.graph,
+      index::CodeDistances(section.codes->rows(), section.codes->kernels(), scratch.query.view()),
+      index::VectorDistances(vectors, kernels, query), options, rescore, top, scratch, cancel);
 }
 
 absl::Status SealedSegment::VerifyBytes(const CancelToken& cancel) const {

@@ -11,7 +11,9 @@
 #include "base/strings.h"
 #include "engine/schema.h"
 #include "engine/segment/segment.h"
+#include "index/codes/coded_vectors.h"
 #include "index/column/column.h"
+#include "index/graph/calibration.h"
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
 
@@ -20,6 +22,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -78,6 +81,9 @@ class SealedSegment final : public Segment {
   absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                 const index::Bitset* admitted, index::TopK& top,
                                 const CancelToken& cancel) const override;
+  uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const override {
+    return vectors_[vector_slot].calibration.Ef(recall, limit);
+  }
   absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
                                                 uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,
@@ -100,6 +106,8 @@ class SealedSegment final : public Segment {
     const uint32_t* node_positions = nullptr;  // Checked below size_ before use.
     bool has_graph = false;
     index::FrozenGraph graph;
+    std::optional<index::CodedVectors> codes;  // With a graph only.
+    index::Calibration calibration;
   };
 
   // What is checked at once, before its first use. Whoever needs it goes on where the last one
@@ -123,6 +131,7 @@ class SealedSegment final : public Segment {
   absl::Status VerifyEnds() const;
   absl::Status VerifyNodes(const VectorSection& section) const;
   absl::Status OpenVectors(size_t slot);
+  absl::Status OpenCodes(size_t slot);
   absl::Status OpenColumns();
   const index::ColumnReader* FindColumn(const FilterField& field) const;
 

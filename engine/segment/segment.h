@@ -135,7 +135,12 @@ class Segment : public index::TieOrder {
   virtual absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                         const index::Bitset* admitted, index::TopK& top,
                                         const CancelToken& cancel) const = 0;
-  // REQUIRES: HasGraph. `admitted` is over all of size().
+  // REQUIRES: HasGraph. The least width of a walk that finds the share `recall` of the `limit`
+  // nearest, as far as is known; at least `limit`.
+  virtual uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const = 0;
+  // REQUIRES: HasGraph. Pushes what a walk of width `ef` finds, measured in full precision: all of
+  // it or, where codes say that the rest is too far, as many as `top` takes at least. `admitted` is
+  // over all of size().
   virtual absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query,
                                                         size_t ef, uint64_t distances_max,
                                                         const index::Bitset* admitted,

@@ -1,0 +1,456 @@
+#include "index/graph/calibration.h"
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "index/distance/distance.h"
+#include "index/graph/node_distances.h"
+#include "index/graph/walk.h"
+#include "index/topk.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+
+namespace azimuth::index {
+namespace {
+
+constexpr uint32_t kMagic = 0x314C5A41;  // "AZL1"
+constexpr std::array<uint32_t, 17> kWidths = {4,   6,   10,  14,  20,  28,  40,  56,  80,
+                                              100, 140, 200, 280, 400, 560, 800, 1120};
+constexpr uint32_t kEfMax = 32768;
+// Of them, so that a build costs 5 % more at most.
+constexpr uint32_t kRowsPerQuery = 75;
+constexpr uint32_t kQueriesMin = 32;
+constexpr double kErrorsLess = 0.5;  // Standard errors.
+constexpr size_t kQueriesPerTask = 8;
+// The true neighbours are looked for among so many of the nearest by codes.
+constexpr size_t kTruthCandidates = 256;
+constexpr size_t kErrorNeighbors = 20;  // So many of the nearest say how far codes err.
+constexpr double kErrorShare = 0.997;
+constexpr size_t kScanRows = 512;
+constexpr size_t kRescoreStep = 8;
+
+struct Header {
+  uint32_t magic = kMagic;
+  uint32_t points = 0;
+  float error = 0;
+  uint32_t reserved = 0;
+};
+
+using Point = Calibration::Point;
+constexpr size_t kColumns = Calibration::kLimits.size();
+
+// A row as a query, and its true neighbours.
+struct Query {
+  uint32_t node = 0;
+  std::array<float, kColumns> bound = {};  // The distance of the last of the nearest kLimits.
+};
+
+class Calibrator final {
+ public:
+  Calibrator(const FrozenGraph& graph, const CodedVectors* codes,
+             std::span<const float* const> vectors, Metric metric, size_t dim,
+             const ParallelFor& parallel, const CancelToken& cancel)
+      : graph_(graph),
+        codes_(codes),
+        vectors_(vectors),
+        dim_(dim),
+        kernels_(KernelsFor(metric)),
+        parallel_(parallel),
+        cancel_(cancel) {}
+
+  absl::Status ChooseQueries(const CalibrateOptions& options) {
+    const uint32_t count = graph_.node_count();
+    const uint32_t wanted =
+        std::max(kQueriesMin, std::min(count / kRowsPerQuery, options.queries_max));
+    std::mt19937_64 random(options.seed);
+    std::vector<uint32_t> nodes;
+    for (uint32_t i = 0; i < 2 * wanted; ++i) {
+      const auto node = static_cast<uint32_t>(random() % count);
+      if (node != graph_.entry_node() && AllFinite({vectors_[node], dim_})) nodes.push_back(node);
+    }
+    std::sort(nodes.begin(), nodes.end());
+    nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+    std::shuffle(nodes.begin(), nodes.end(), random);
+    if (nodes.size() > wanted) nodes.resize(wanted);
+    queries_.resize(nodes.size());
+    for (size_t i = 0; i < nodes.size(); ++i) queries_[i].node = nodes[i];
+    return ForQueries([&](size_t begin, size_t end) { return FindTruth(begin, end); });
+  }
+
+  // The error of codes that only the worst near neighbours exceed.
+  float Error() {
+    MutexLock lock(mu_);
+    if (errors_.empty()) return 0;
+    const auto at =
+        static_cast<std::ptrdiff_t>(kErrorShare * static_cast<double>(errors_.size() - 1));
+    std::nth_element(errors_.begin(), errors_.begin() + at, errors_.end());
+    return std::max(0.0F, *(errors_.begin() + at));
+  }
+
+  absl::StatusOr<Point> Measure(uint32_t ef, float error) {
+    results_.assign(queries_.size(), {});
+    AZ_RETURN_IF_ERROR(
+        ForQueries([&](size_t begin, size_t end) { return Walk(begin, end, ef, error); }));
+    Point point;
+    point.ef = ef;
+    const auto count = static_cast<double>(queries_.size());
+    double walked = 0;
+    double rescored = 0;
+    for (const Result& result : results_) {
+      walked += static_cast<double>(result.walked);
+      rescored += static_cast<double>(result.rescored);
+    }
+    point.walked = static_cast<float>(walked / count);
+    point.rescored = static_cast<float>(rescored / count);
+    for (size_t column = 0; column < kColumns; ++column) {
+      if (ef < Calibration::kLimits[column]) continue;
+      double sum = 0;
+      double squares = 0;
+      for (const Result& result : results_) {
+        sum += result.recall[column];
+        squares += result.recall[column] * result.recall[column];
+      }
+      const double mean = sum / count;
+      const double variance = std::max(0.0, squares / count - mean * mean);
+      point.recall[column] =
+          static_cast<float>(std::max(0.0, mean - kErrorsLess * std::sqrt(variance / count)));
+    }
+    return point;
+  }
+
+  bool has_queries() const { return !queries_.empty(); }
+
+ private:
+  struct Result {
+    std::array<double, kColumns> recall = {};
+    uint64_t walked = 0;
+    uint64_t rescored = 0;
+  };
+
+  // Runs body(begin, end) over all queries; the first error.
+  template <typename Body>
+  absl::Status ForQueries(const Body& body) {
+    const size_t tasks = (queries_.size() + kQueriesPerTask - 1) / kQueriesPerTask;
+    Mutex mu;
+    absl::Status status;
+    parallel_(tasks, [&](size_t task) {
+      const size_t begin = task * kQueriesPerTask;
+      absl::Status done = body(begin, std::min(queries_.size(), begin + kQueriesPerTask));
+      if (done.ok()) return;
+      MutexLock lock(mu);
+      status.Update(std::move(done));
+    });
+    return status;
+  }
+
+  absl::Status FindTruth(size_t begin, size_t end) {
+    const size_t count = end - begin;
+    std::vector<EncodedQuery> encoded(count);
+    std::vector<CodeQuery> views(count);
+    std::vector<TopK> nearest(count);
+    for (size_t i = 0; i < count; ++i) {
+      nearest[i].Reset(kTruthCandidates, nullptr);
+      if (codes_ == nullptr) continue;
+      codes_->EncodeQuery(vectors_[queries_[begin + i].node], encoded[i]);
+      views[i] = encoded[i].view();
+    }
+    std::vector<float> distances(count * kScanRows);
+    for (uint32_t first = 0; first < graph_.node_count(); first += kScanRows) {
+      AZ_RETURN_IF_ERROR(cancel_.Check());
+      const size_t rows = std::min<size_t>(kScanRows, graph_.node_count() - first);
+      if (codes_ != nullptr) {
+        codes_->kernels().tile(views.data(), count, codes_->rows(), first, rows, distances.data());
+      } else {
+        ScanVectors(begin, count, first, rows, distances.data());
+      }
+      for (size_t i = 0; i < count; ++i) {
+        float bound = nearest[i].bound();
+        for (size_t row = 0; row < rows; ++row) {
+          const float distance = distances[i * rows + row];
+          const auto node = static_cast<uint32_t>(first + row);
+          if (!(distance <= bound) || node == queries_[begin + i].node) continue;
+          nearest[i].Push({distance, node});
+          bound = nearest[i].bound();
+        }
+      }
+    }
+    std::vector<float> errors;
+    for (size_t i = 0; i < count; ++i) {
+      Query& query = queries_[begin + i];
+      std::vector<std::pair<float, float>> exact;  // The distance, and that by codes.
+      for (const Neighbor& near : nearest[i].Sorted()) {
+        exact.emplace_back(kernels_.pair(vectors_[query.node], vectors_[near.position], dim_),
+                           near.distance);
+      }
+      std::sort(exact.begin(), exact.end());
+      for (size_t column = 0; column < kColumns; ++column) {
+        const size_t at = std::min<size_t>(Calibration::kLimits[column], exact.size());
+        query.bound[column] =
+            at == 0 ? -std::numeric_limits<float>::infinity() : exact[at - 1].first;
+      }
+      if (!(encoded[i].norm() > 0)) continue;
+      for (size_t near = 0; near < std::min(kErrorNeighbors, exact.size()); ++near) {
+        const float error = (exact[near].second - exact[near].first) / encoded[i].norm();
+        if (std::isfinite(error)) errors.push_back(error);
+      }
+    }
+    MutexLock lock(mu_);
+    errors_.insert(errors_.end(), errors.begin(), errors.end());
+    return absl::OkStatus();
+  }
+
+  // As a tile of codes: out[q * rows + i].
+  void ScanVectors(size_t begin, size_t count, uint32_t first, size_t rows, float* out) const {
+    for (size_t row = 0; row < rows; ++row) {
+      const float* const vector = vectors_[first + row];
+      for (size_t i = 0; i < count; ++i) {
+        out[i * rows + row] = kernels_.pair(vectors_[queries_[begin + i].node], vector, dim_);
+      }
+    }
+  }
+
+  absl::Status Walk(size_t begin, size_t end, uint32_t ef, float error) {
+    EncodedQuery encoded;
+    GraphScratch scratch;
+    std::vector<float> exact;
+    for (size_t i = begin; i < end; ++i) {
+      const Query& query = queries_[i];
+      const float* const vector = vectors_[query.node];
+      WalkOptions options;
+      options.ef = ef;
+      options.hidden_node = query.node;
+      // Without the row its neighbours would be linked to each other: a link to it leads to that of
+      // them which is nearest to where the link comes from.
+      const std::function<uint32_t(uint32_t)> bypass = [&](uint32_t node) {
+        return NearestNeighborOf(query.node, node);
+      };
+      options.bypass = &bypass;
+      AZ_ASSIGN_OR_RETURN(const GraphSearchResult walked,
+                          WalkFrom(vector, options, encoded, scratch));
+      exact.clear();
+      for (const GraphScratch::Candidate& candidate : scratch.found()) {
+        exact.push_back(kernels_.pair(vector, vectors_[candidate.node], dim_));
+      }
+      Result& result = results_[i];
+      result.walked = walked.distances_computed;
+      for (size_t column = 0; column < kColumns; ++column) {
+        const uint32_t limit = Calibration::kLimits[column];
+        if (ef < limit) continue;
+        const size_t measured =
+            codes_ == nullptr ? exact.size()
+                              : Rescored(scratch.found(), exact, limit, error * encoded.norm());
+        if (limit == 10 && codes_ != nullptr) result.rescored = measured;
+        size_t hits = 0;
+        for (size_t at = 0; at < measured; ++at) hits += exact[at] <= query.bound[column] ? 1 : 0;
+        const size_t all = std::min<size_t>(limit, vectors_.size() - 1);
+        result.recall[column] =
+            all == 0 ? 1 : std::min(1.0, static_cast<double>(hits) / static_cast<double>(all));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<GraphSearchResult> WalkFrom(const float* vector, const WalkOptions& options,
+                                             EncodedQuery& encoded, GraphScratch& scratch) const {
+    if (codes_ == nullptr) {
+      return WalkGraph(graph_, ScatteredDistances(vectors_, dim_, kernels_, vector), options,
+                       scratch, cancel_);
+    }
+    codes_->EncodeQuery(vector, encoded);
+    return WalkGraph(graph_, CodeDistances(codes_->rows(), codes_->kernels(), encoded.view()),
+                     options, scratch, cancel_);
+  }
+
+  uint32_t NearestNeighborOf(uint32_t hidden, uint32_t node) const {
+    uint32_t nearest = WalkOptions::kNoNode;
+    float least = std::numeric_limits<float>::infinity();
+    for (const uint32_t neighbor : graph_.Level0(hidden)) {
+      if (neighbor == hidden || neighbor == node || neighbor >= graph_.node_count()) continue;
+      const float distance = kernels_.pair(vectors_[node], vectors_[neighbor], dim_);
+      if (distance >= least) continue;
+      least = distance;
+      nearest = neighbor;
+    }
+    return nearest;
+  }
+
+  // How many of `found` a search for `limit` measures again (SearchGraphByCodes).
+  static size_t Rescored(std::span<const GraphScratch::Candidate> found,
+                         std::span<const float> exact, uint32_t limit, float slack) {
+    TopK top;
+    top.Reset(limit, nullptr);
+    for (size_t begin = 0; begin < found.size(); begin += kRescoreStep) {
+      const size_t end = std::min(found.size(), begin + kRescoreStep);
+      const float bound = top.bound();
+      for (size_t i = begin; i < end; ++i) {
+        if (i >= limit && found[i].distance - slack > bound) return i;
+        top.Push({exact[i], static_cast<uint32_t>(i)});
+      }
+    }
+    return found.size();
+  }
+
+  const FrozenGraph& graph_;
+  const CodedVectors* codes_;
+  const std::span<const float* const> vectors_;
+  const size_t dim_;
+  const DistanceKernels kernels_;
+  const ParallelFor& parallel_;
+  const CancelToken& cancel_;
+  std::vector<Query> queries_;
+  std::vector<Result> results_;
+  Mutex mu_;
+  std::vector<float> errors_ AZ_GUARDED_BY(mu_);
+};
+
+// Between two points, on a line through their logarithms of x and y.
+double Between(double x0, double y0, double x1, double y1, double x) {
+  if (x1 == x0) return y1;
+  const double share = std::clamp((x - x0) / (x1 - x0), 0.0, 1.0);
+  return std::exp(std::log(y0) + share * (std::log(y1) - std::log(y0)));
+}
+
+double Miss(double recall) {
+  return std::log(std::max(1 - recall, 1e-6));
+}
+
+// The width for one of kLimits.
+double EfOfColumn(const std::vector<Point>& points, size_t column, double recall) {
+  const uint32_t limit = Calibration::kLimits[column];
+  const Point* before = nullptr;
+  float reached = 0;  // A wider walk finds no less; what is measured may.
+  for (const Point& point : points) {
+    if (point.ef < limit) continue;
+    const float got = std::max(reached, point.recall[column]);
+    if (got >= recall) {
+      if (before == nullptr) return point.ef;
+      return Between(Miss(reached), before->ef, Miss(got), point.ef, Miss(recall));
+    }
+    reached = got;
+    before = &point;
+  }
+  if (before == nullptr) return std::max<double>(64, 2.0 * limit);  // Nothing was measured.
+  const double more = (1 - double{reached}) / std::max(1 - recall, 1e-4);
+  return before->ef * std::clamp(more, 2.0, 16.0);
+}
+
+}  // namespace
+
+uint32_t Calibration::Ef(double recall, uint32_t limit) const {
+  double ef = 0;
+  if (limit <= kLimits.front()) {
+    ef = EfOfColumn(points_, 0, recall);
+  } else if (limit >= kLimits.back()) {
+    ef = EfOfColumn(points_, kColumns - 1, recall) * limit / kLimits.back();
+  } else {
+    const size_t column = limit < kLimits[1] ? 0 : 1;
+    ef = Between(std::log(kLimits[column]), EfOfColumn(points_, column, recall),
+                 std::log(kLimits[column + 1]), EfOfColumn(points_, column + 1, recall),
+                 std::log(limit));
+  }
+  return static_cast<uint32_t>(std::clamp<double>(std::ceil(ef - 1e-6), limit, kEfMax));
+}
+
+RescoreOptions Calibration::Rescore(uint32_t limit, float query_norm) const {
+  RescoreOptions options;
+  options.least = limit;
+  if (!points_.empty()) options.slack = error_ * query_norm;
+  return options;
+}
+
+double Calibration::Cost(size_t code_bytes, size_t vector_bytes) const {
+  constexpr double kLine = 64;
+  constexpr double kLinesOfRow = 2;  // What a row costs besides its lines.
+  constexpr double kRecall = 0.95;
+  constexpr uint32_t kLimit = 10;
+  if (points_.empty()) return std::numeric_limits<double>::infinity();
+  const double ef = Ef(kRecall, kLimit);
+  const auto after = std::find_if(points_.begin(), points_.end(),
+                                  [&](const Point& point) { return point.ef >= ef; });
+  double walked = 0;
+  double rescored = 0;
+  if (after == points_.end() || after == points_.begin()) {
+    const Point& point = after == points_.end() ? points_.back() : points_.front();
+    walked = point.walked * ef / point.ef;
+    rescored = point.rescored * ef / point.ef;
+  } else {
+    const Point& point = *(after - 1);
+    const double share = (ef - point.ef) / (after->ef - point.ef);
+    walked = point.walked + share * (after->walked - point.walked);
+    rescored = point.rescored + share * (after->rescored - point.rescored);
+  }
+  const auto cost = [&](size_t bytes) {
+    return std::ceil(static_cast<double>(bytes) / kLine) + kLinesOfRow;
+  };
+  return walked * cost(code_bytes) + rescored * cost(vector_bytes);
+}
+
+std::string Calibration::Save() const {
+  Header header;
+  header.points = static_cast<uint32_t>(points_.size());
+  header.error = error_;
+  std::string out(reinterpret_cast<const char*>(&header), sizeof(header));
+  if (!points_.empty()) {
+    out.append(reinterpret_cast<const char*>(points_.data()), points_.size() * sizeof(Point));
+  }
+  return out;
+}
+
+absl::StatusOr<Calibration> Calibration::Open(std::span<const std::byte> bytes) {
+  Header header;
+  if (bytes.size() < sizeof(header)) {
+    return DataLoss("calibration: %d bytes are too few for the header of %d", bytes.size(),
+                    sizeof(header));
+  }
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (header.magic != kMagic) {
+    return DataLoss("calibration: magic is %08x, not %08x", header.magic, kMagic);
+  }
+  if (bytes.size() - sizeof(header) != uint64_t{header.points} * sizeof(Point)) {
+    return DataLoss("calibration: %d bytes for %d points", bytes.size(), header.points);
+  }
+  if (!(header.error >= 0) || std::isinf(header.error)) {
+    return DataLoss("calibration: the error of codes is %g", header.error);
+  }
+  Calibration result;
+  result.error_ = header.error;
+  result.points_.resize(header.points);
+  if (header.points > 0) {
+    std::memcpy(result.points_.data(), bytes.data() + sizeof(header),
+                header.points * sizeof(Point));
+  }
+  uint32_t last = 0;
+  for (const Point& point : result.points_) {
+    const bool good = point.ef > last && point.ef <= kEfMax &&
+                      std::all_of(point.recall.begin(), point.recall.end(),
+                                  [](float recall) { return recall >= 0 && recall <= 1; });
+    if (!good) return DataLoss("calibration: the point of width %d is not valid", point.ef);
+    last = point.ef;
+  }
+  return result;
+}
+
+absl::StatusOr<Calibration> Calibrate(const FrozenGraph& graph, const CodedVectors* codes,
+                                      std::span<const float* const> vectors, Metric metric,
+                                      size_t dim, const CalibrateOptions& options,
+                                      const ParallelFor& parallel, const CancelToken& cancel) {
+  Calibration result;
+  if (graph.node_count() < 2) return result;
+  Calibrator calibrator(graph, codes, vectors, metric, dim, parallel, cancel);
+  AZ_RETURN_IF_ERROR(calibrator.ChooseQueries(options));
+  if (!calibrator.has_queries()) return result;
+  result.error_ = calibrator.Error();
+  for (const uint32_t ef : kWidths) {
+    AZ_ASSIGN_OR_RETURN(const Point point, calibrator.Measure(ef, result.error_));
+    result.points_.push_back(point);
+    const bool enough = std::all_of(point.recall.begin(), point.recall.end(),
+                                    [&](float recall) { return recall >= options.recall_enough; });
+    if (enough || ef >= graph.node_count()) break;
+  }
+  return result;
+}
+
+}  // namespace azimuth::index
