@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/status.h"
+#include "index/codes/encode_kernels.h"
 #include "index/distance/distance.h"
 
 #include <algorithm>
@@ -29,13 +30,17 @@ struct Header {
 };
 static_assert(sizeof(Header) == 16);
 
+// Of the dimensions in the last block of codes of 4 bits, which need not be full, the first half is
+// in the low halves of bytes; this is the first that is not.
+constexpr size_t SplitOf(size_t dim) {
+  return dim / kBlock4 * kBlock4 + (dim % kBlock4 + 1) / 2;
+}
+
 // The place of dimension i among those of a code of 4 bits (code_distance.h). Of the last block the
 // low and the high halves of the same bytes are used, so that the others are free.
 constexpr size_t Nibble(size_t i, size_t dim) {
-  const size_t whole = dim / kBlock4 * kBlock4;
-  if (i < whole) return i;
-  const size_t low = (dim - whole + 1) / 2;
-  return i - whole < low ? i : i - low + kBlock4 / 2;
+  const size_t split = SplitOf(dim);
+  return i < split ? i : split / kBlock4 * kBlock4 + kBlock4 / 2 + (i - split);
 }
 
 // Writes `levels` (whole numbers) to their places in `code`, which is 0.
@@ -260,40 +265,35 @@ CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uin
 }
 
 void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out) const {
+  const EncodeKernels& kernels = BestEncodeKernels();
   out.values_.resize(dim_);
-  const std::span<float> values(out.values_);
-  std::copy(query, query + dim_, values.begin());
-  float product = 0;
+  float* const values = out.values_.data();
   float square = 0;
   if (metric_ == Metric::kL2) {
-    for (size_t i = 0; i < dim_; ++i) values[i] -= center_[i];
-    for (size_t i = 0; i < dim_; ++i) square += values[i] * values[i];
+    square = kernels.subtract(query, center_.data(), dim_, values);
     out.add_ = square;
   } else {
-    for (size_t i = 0; i < dim_; ++i) product += values[i] * center_[i];
-    for (size_t i = 0; i < dim_; ++i) square += values[i] * values[i];
+    float product = 0;
+    square = kernels.copy(query, center_.data(), dim_, values, &product);
     out.add_ = (metric_ == Metric::kCosine ? 1.0F : 0.0F) - product;
   }
   out.norm_ = std::sqrt(square);
-  if (transform_ == CodeTransform::kRotated) {
-    rotation_.Apply(values);
-  } else {
-    for (size_t i = 0; i < dim_; ++i) values[i] *= scale_[i];
-  }
-  float largest = 0;
-  for (size_t i = 0; i < dim_; ++i) largest = std::max(largest, std::abs(values[i]));
+  const bool rotated = transform_ == CodeTransform::kRotated;
+  if (rotated) rotation_.Apply(out.values_);
+  const float largest = kernels.scale(rotated ? nullptr : scale_.data(), dim_, values);
+
   const size_t size = bits_ == CodeBits::k8 ? stride : 2 * stride;
   if (out.bytes_.size() < size + kCodeAlignment) out.bytes_.resize(size + kCodeAlignment);
   const size_t misaligned = std::bit_cast<uintptr_t>(out.bytes_.data()) % kCodeAlignment;
   int8_t* const code = out.bytes_.data() + (kCodeAlignment - misaligned) % kCodeAlignment;
   std::memset(code, 0, size);
   const float inverse = largest > 0 ? kQueryMax / largest : 0;
-  int32_t sum = 0;
-  for (size_t i = 0; i < dim_; ++i) {
-    const float value = values[i] * inverse;
-    const auto rounded = static_cast<int32_t>(value + (value < 0 ? -0.5F : 0.5F));
-    code[bits_ == CodeBits::k8 ? i : Nibble(i, dim_)] = static_cast<int8_t>(rounded);
-    sum += rounded;
+  // Where the second half of the last block of 4 bits begins.
+  const size_t split = bits_ == CodeBits::k8 ? dim_ : SplitOf(dim_);
+  int32_t sum = kernels.round(values, inverse, split, code);
+  if (split < dim_) {
+    int8_t* const rest = code + split / kBlock4 * kBlock4 + kBlock4 / 2;
+    sum += kernels.round(values + split, inverse, dim_ - split, rest);
   }
   out.code_ = code;
   out.mul_ = largest / kQueryMax;
