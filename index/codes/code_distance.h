@@ -3,13 +3,18 @@
 //
 // A row v (relative to a center) is mul_v * (code - z) up to what is lost, so under every metric
 //   distance = query.add + row.add + row.mul * (query.mul * dot + query.off)
-// with dot the integer sum of the products of the query's code and the row's. What the numbers are
-// is the business of the quantizer (quantizer.h).
+// with dot the integer sum of the products of the query's code and the row's, which is exact. Then
+// dot and every product and sum are rounded to float, none of them fused, in the order
+//   (query.add + row.add) + row.mul * (query.mul * dot + query.off)
+// so that every function of every target gives the same bits (but of NaNs). What the numbers are is
+// the business of the quantizer (quantizer.h).
 //
 // Codes of a row: 8 bits: byte i is dimension i, 0 to 127 (with 7 bits sums of pairs of products
 // fit 16 bits, which is what CPUs without VNNI multiply). 4 bits: of each 64 bytes, byte i has
 // dimension 128 b + i in its low and 128 b + 64 + i in its high half.
 // What of `stride` is not code (padding, or the factors) may hold anything: the query is 0 there.
+//
+// Codes above kCode8Max (of a store that is damaged) give any distance.
 //
 // The scalar functions are the definition; others are tested against them. Thread safety: pure.
 #pragma once

@@ -70,7 +70,7 @@ BORDERS = (
         r"(server|tests|bench)/",
         "server/, tests/ and bench/",
     ),
-    Border(r"hwy/", r"(tests/|bench/)?index/(distance|quantize)/", "index/distance/"),
+    Border(r"hwy/", r"index/(codes|distance)/", "index/codes/ and index/distance/"),
     Border(r"CLI/", r"(server|bench)/", "server/ and bench/"),
     Border(r"(gtest|gmock)/", r"tests/", "tests/"),
     Border(r"benchmark/", r"bench/", "bench/"),
