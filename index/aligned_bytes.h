@@ -3,13 +3,13 @@
 // Ownership: owns its memory. Thread safety: as a vector.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace azimuth::index {
 
@@ -19,23 +19,22 @@ class AlignedBytes final {
 
   AlignedBytes() = default;
   // `size` zeros.
-  explicit AlignedBytes(size_t size)
-      : bytes_(size == 0 ? nullptr : new (std::align_val_t(kAlignment)) std::byte[size]()),
-        size_(size) {}
+  explicit AlignedBytes(size_t size) : memory_(size + kAlignment - 1), size_(size) {}
   explicit AlignedBytes(std::string_view bytes) : AlignedBytes(bytes.size()) {
-    if (!bytes.empty()) std::memcpy(bytes_.get(), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(data(), bytes.data(), bytes.size());
   }
+  // A copy would be aligned otherwise; a moved vector keeps its memory.
+  AlignedBytes(AlignedBytes&&) = default;
+  AlignedBytes& operator=(AlignedBytes&&) = default;
 
-  std::byte* data() { return bytes_.get(); }
-  std::span<const std::byte> span() const { return {bytes_.get(), size_}; }
+  std::byte* data() { return memory_.data() + Shift(); }
+  std::span<const std::byte> span() const { return {memory_.data() + Shift(), size_}; }
 
  private:
-  struct Free {
-    void operator()(std::byte* bytes) const {
-      ::operator delete[](bytes, std::align_val_t(kAlignment));
-    }
-  };
-  std::unique_ptr<std::byte[], Free> bytes_;
+  size_t Shift() const {
+    return (kAlignment - std::bit_cast<uintptr_t>(memory_.data()) % kAlignment) % kAlignment;
+  }
+  std::vector<std::byte> memory_;
   size_t size_ = 0;
 };
 

@@ -22,6 +22,7 @@ constexpr size_t kLossRows = 256;
 constexpr double kRotatedLossMax = 0.8;
 // Codes of 4 bits are taken even if they cost a little more: they take half the memory.
 constexpr double kFourBitsCostMax = 1.05;
+constexpr double kRecallMin = 0.985;
 constexpr index::CalibrateOptions kTrial = {.seed = 2, .queries_max = 128, .recall_enough = 0.96F};
 
 std::vector<const float*> Sample(std::span<const float* const> vectors, size_t rows) {
@@ -79,14 +80,22 @@ class Chooser final {
     return rotated.Loss(rows) < kRotatedLossMax * plain.Loss(rows) ? rotated : plain;
   }
 
+  // Codes that are too coarse for how near rows lie to each other do not reach a high recall,
+  // however wide the walk, and are not taken.
   absl::StatusOr<CodeChoice> Cheapest() const {
     std::optional<index::AlignedBytes> four = Encode(TrainFourBits());
     AZ_ASSIGN_OR_RETURN(const double four_cost, CostOf(*four));
     std::optional<index::AlignedBytes> eight =
         Encode(Train(CodeBits::k8, CodeTransform::kPerDimension));
     AZ_ASSIGN_OR_RETURN(const double eight_cost, CostOf(*eight));
-    return Calibrated(four_cost <= kFourBitsCostMax * eight_cost ? std::move(four)
-                                                                 : std::move(eight));
+    const bool four_first = four_cost <= kFourBitsCostMax * eight_cost;
+    std::optional<index::AlignedBytes>* const in_order[] = {four_first ? &four : &eight,
+                                                            four_first ? &eight : &four};
+    for (std::optional<index::AlignedBytes>* codes : in_order) {
+      AZ_ASSIGN_OR_RETURN(CodeChoice choice, Calibrated(std::move(*codes)));
+      if (choice.calibration.Reaches(kRecallMin)) return choice;
+    }
+    return Calibrated(std::nullopt);
   }
 
   absl::StatusOr<double> CostOf(const index::AlignedBytes& bytes) const {

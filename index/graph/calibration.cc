@@ -354,6 +354,16 @@ uint32_t Calibration::Ef(double recall, uint32_t limit) const {
   return static_cast<uint32_t>(std::clamp<double>(std::ceil(ef - 1e-6), limit, kEfMax));
 }
 
+bool Calibration::Reaches(double recall) const {
+  for (size_t column = 0; column < kColumns; ++column) {
+    const bool reached = std::any_of(points_.begin(), points_.end(), [&](const Point& point) {
+      return point.recall[column] >= recall;
+    });
+    if (!reached) return false;
+  }
+  return true;
+}
+
 RescoreOptions Calibration::Rescore(uint32_t limit, float query_norm) const {
   RescoreOptions options;
   options.least = limit;

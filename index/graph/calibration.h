@@ -51,6 +51,8 @@ class Calibration final {
   // The least width that reaches `recall` (0 to 1) for `limit` neighbours; at least `limit`. Beyond
   // what has been reached it goes on by doubling.
   uint32_t Ef(double recall, uint32_t limit) const;
+  // Whether some width that was measured reaches `recall` for each of kLimits.
+  bool Reaches(double recall) const;
   // What is to be measured again after a walk of a query of that norm (EncodedQuery::norm).
   RescoreOptions Rescore(uint32_t limit, float query_norm) const;
   // What a search at recall 0.95 for 10 costs, in lines of memory: of two quantizers the cheaper

@@ -145,8 +145,8 @@ TEST(ValidateSchema, NamesThePlaceOfWhatIsWrong) {
          "schema.vectors[\"image\"].index.ef_construction: 7 is outside of 8 to 4096");
   expect([](Schema& s) { s.vectors[1].index.ef_construction = 4097; },
          "schema.vectors[\"text\"].index.ef_construction: 4097");
-  expect([](Schema& s) { s.vectors[0].index.quantization = Quantization{3}; },
-         "schema.vectors[\"image\"].index.quantization: 3");
+  expect([](Schema& s) { s.vectors[0].index.quantization = Quantization{5}; },
+         "schema.vectors[\"image\"].index.quantization: 5");
 }
 
 TEST(ValidateSchema, ChecksDefaults) {
