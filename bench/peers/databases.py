@@ -100,7 +100,7 @@ class Chroma(Database):
 
 
 class Lance(Database):
-    """LanceDB with IVF_HNSW_SQ: its only HNSW that the client advises for a table of this size."""
+    """LanceDB in this process, with an index IVF_HNSW_SQ."""
 
     package = "lancedb"
 
