@@ -16,6 +16,9 @@ from generated import Array
 from sets import SearchSet
 
 ENOUGH_RECALL = 0.997
+# A sweep ends when the recall gained less than this over so many widths, which more than double.
+NO_GAIN = 0.0005
+NO_GAIN_OVER = 4
 
 
 class Driven:
@@ -104,12 +107,13 @@ def point_at(driven: Driven, chosen: SearchSet, effort: str, limit: int) -> Poin
 
 
 def sweep(driven: Driven, chosen: SearchSet, limit: int, enough: float) -> list[Point]:
-    """Returns widths with their recall, up to the first that has `enough`."""
-    points = []
+    """Returns widths with their recall, up to the first that has `enough` or gains no more."""
+    points: list[Point] = []
     for width in WIDTHS:
         if width >= limit:
             points.append(point_at(driven, chosen, f"ef={width}", limit))
-            if points[-1].recall >= enough:
+            gained = points[-1].recall - points[max(len(points) - 1 - NO_GAIN_OVER, 0)].recall
+            if points[-1].recall >= enough or (len(points) > NO_GAIN_OVER and gained < NO_GAIN):
                 break
     return points
 

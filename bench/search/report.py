@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from curves import at_recall
+
 PAGE = "performance.md"
 MARK = re.compile(r"<!-- begin (\w+) -->\n.*?<!-- end \1 -->", re.DOTALL)
 # In this order, so that a system has one colour in all pictures.
 SYSTEMS = ("azimuth", "hnswlib", "faiss_hnsw", "faiss_hnsw_sq", "usearch")
+RECALLS = (0.90, 0.95, 0.99)
 NOTHING = "Not measured yet.\n"
 
 
@@ -85,15 +88,18 @@ def curves(content: dict[str, Any]) -> str:
         parts.append(f"### {name}\n\n{of_set['data_set']}. `{of_set['command']}`\n")
         parts.append(f"![Searches a second by recall]({picture(name)})\n")
         rows = [
-            (system, kind, point["effort"], point["recall"], point["qps"], point.get("p99_us"))
+            (system, kind, *(_rate(points, recall) for recall in RECALLS))
             for kind, systems in of_set.items()
             if isinstance(systems, dict)
             for system, points in systems.items()
-            for point in points
         ]
-        head = ("system", "measured", "effort", "recall", "searches/s", "p99, us")
+        head = ("system", "measured", *(f"searches/s at {recall}" for recall in RECALLS))
         parts.append(table(head, rows))
     return "\n".join(parts) if parts else NOTHING
+
+
+def _rate(points: list[dict[str, Any]], recall: float) -> float | None:
+    return at_recall([(point["recall"], point["qps"]) for point in points], recall)
 
 
 def contract(content: dict[str, Any]) -> str:
