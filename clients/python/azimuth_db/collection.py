@@ -24,6 +24,7 @@ from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._generated.azimuth.v1 import records_pb2 as pb_records
 from ._generated.azimuth.v1 import search_pb2 as pb_search
 from ._generated.azimuth.v1 import types_pb2 as pb
+from ._search_stream import SearchStream
 from ._values import make_filter, make_selection, names_of
 from ._writes import CollectionWrites, Params
 from .errors import DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
@@ -174,6 +175,43 @@ class Collection(CollectionWrites):
         for start, stop in cut(len(matrix), sizes, REQUEST_BYTES_MAX, rows_max):
             replies += self._search_part(to_float32(matrix[start:stop]), options)
         return BatchResult(replies, limit, self._schema().key_type == "string")
+
+    def search_stream(
+        self,
+        queries: Iterable[npt.ArrayLike],
+        limit: int = 10,
+        *,
+        field: str | None = None,
+        filter: str | None = None,
+        params: Params = None,
+        exact: bool = False,
+        ef: int | None = None,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
+        timeout: float | None = None,
+    ) -> SearchStream:
+        """Searches for many queries over one stream: without the cost of a call for each of them.
+
+        Args:
+            queries: Each item is one vector or a matrix of several ones. It is read ahead of the
+                results, by another thread, as far as the server reads: 32 items or 16 MiB.
+            timeout: Seconds for the whole stream; None: no bound. The other arguments are those of
+                :meth:`search`, and hold for all queries.
+
+        Returns:
+            An iterator with one :class:`BatchResult` for each item, in order; each sees what was
+            written before its item was sent. What is wrong with one item alone (another dimension,
+            say) is raised in its place, and the iterator can go on after it; so is what `queries`
+            raises, and it ends the stream, as all other errors do. Close it, or use it in a
+            ``with``, if you do not read it to its end.
+        """
+        options = self._options(
+            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+        )
+        start = pb_search.SearchStreamStart(collection=self._name, options=options)
+        string_keys = self._schema().key_type == "string"
+        return SearchStream(self._transport, start, queries, string_keys, timeout)
 
     # Reads.
 

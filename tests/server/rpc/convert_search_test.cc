@@ -72,18 +72,16 @@ TEST(QueryOf, WantsAVectorOfTheDimension) {
 TEST(QueriesOf, WantsWholeQueries) {
   FloatStore store;
   const std::vector<float> floats = {1, 2, 3, 4};
-  pb::SearchBatchRequest request;
-  request.mutable_queries_f32()->assign(reinterpret_cast<const char*>(floats.data()), 16);
-  ASSERT_OK_AND_ASSIGN(std::span<const float> queries, QueriesOf(request, 2, store));
+  std::string bytes(reinterpret_cast<const char*>(floats.data()), 16);
+  ASSERT_OK_AND_ASSIGN(std::span<const float> queries, QueriesOf(bytes, 2, store));
   EXPECT_THAT(queries, ElementsAre(1, 2, 3, 4));
-  EXPECT_THAT(QueriesOf(request, 3, store),
+  EXPECT_THAT(QueriesOf(bytes, 3, store),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        "queries_f32: 16 bytes are not a multiple of 12, which is 4 x the dimension "
                        "3"));
-  request.mutable_queries_f32()->pop_back();
-  EXPECT_THAT(QueriesOf(request, 1, store), StatusIs(absl::StatusCode::kInvalidArgument));
-  request.clear_queries_f32();
-  EXPECT_THAT(QueriesOf(request, 1, store),
+  bytes.pop_back();
+  EXPECT_THAT(QueriesOf(bytes, 1, store), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(QueriesOf("", 1, store),
               StatusIs(absl::StatusCode::kInvalidArgument, "queries_f32: no queries"));
 }
 
