@@ -258,7 +258,8 @@ CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uin
   }
   Pack(bits_, levels.levels, code);
   // The code is in levels: the scale of the row is in `mul`, that of dimensions in the query.
-  const double unbiased = levels.code_row > 0 ? levels.square / levels.code_row : 1;
+  // At the center no code is right: the row has none.
+  const double unbiased = levels.code_row > 0 ? levels.square / levels.code_row : 0;
   const auto scale = static_cast<float>(unbiased * levels.step);
   return metric_ == Metric::kL2 ? CodeFactors{static_cast<float>(levels.square), -2 * scale}
                                 : CodeFactors{0, -scale};
