@@ -92,16 +92,39 @@ Range BestRange(std::span<const float> sorted, float levels) {
   return best;
 }
 
+// Those rows of a sample that are trained for: finite, and not so far out that few would spoil the
+// codes of all others.
+std::vector<const float*> TrainedRows(std::span<const float* const> sample, size_t dim) {
+  constexpr double kUsualShare = 0.99;
+  constexpr double kSquareMax = 1e4;  // Times that which the usual share of rows does not exceed.
+  std::vector<const float*> rows;
+  std::vector<double> squares;
+  for (const float* row : sample) {
+    if (!AllFinite({row, dim})) continue;
+    rows.push_back(row);
+    squares.push_back(SquaredNorm({row, dim}));
+  }
+  if (rows.empty()) return rows;
+  std::vector<double> sorted = squares;
+  const auto at = sorted.begin() +
+                  static_cast<std::ptrdiff_t>(kUsualShare * static_cast<double>(sorted.size() - 1));
+  std::nth_element(sorted.begin(), at, sorted.end());
+  if (!(*at > 0)) return rows;
+  size_t kept = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (squares[i] <= kSquareMax * *at) rows[kept++] = rows[i];
+  }
+  rows.resize(kept);
+  return rows;
+}
+
 }  // namespace
 
 Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* const> sample,
                            const QuantizerOptions& options) {
   AZ_CHECK(!sample.empty());
   Quantizer result(metric, dim, options);
-  std::vector<const float*> rows;
-  for (const float* row : sample) {
-    if (AllFinite({row, dim})) rows.push_back(row);
-  }
+  const std::vector<const float*> rows = TrainedRows(sample, dim);
   result.center_.assign(dim, 0);
   if (options.transform == CodeTransform::kRotated) {
     result.rotation_ = Rotation(dim, options.seed);

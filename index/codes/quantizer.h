@@ -60,7 +60,8 @@ class EncodedQuery final {
 class Quantizer final {
  public:
   // Of a sample of rows, `dim` floats each (of unit length for cosine), borrowed during the call.
-  // REQUIRES: `sample` is not empty. Rows with an element that is not finite are left out.
+  // REQUIRES: `sample` is not empty. Rows with an element that is not finite are left out, and so
+  // are few that are 100 times as long as others.
   static Quantizer Train(Metric metric, size_t dim, std::span<const float* const> sample,
                          const QuantizerOptions& options);
   // From the bytes of Save. Errors: DataLoss, which names what is wrong.
