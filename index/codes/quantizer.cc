@@ -21,6 +21,9 @@ constexpr size_t kBlock4 = 128;  // Dimensions of a block of 4-bit codes.
 // small elements may be worth more than the few large ones.
 constexpr float kSteps[] = {0.5F, 0.6F, 0.7F, 0.8F, 0.9F, 1.0F};
 
+// No step is less, so that its inverse is finite.
+constexpr float kStepMin = 1e-30F;
+
 struct Header {
   uint32_t magic = kMagic;
   uint8_t bits = 0;
@@ -76,7 +79,7 @@ Range BestRange(std::span<const float> sorted, float levels) {
     for (const double high_cut : kCuts) {
       const Range range{at(low_cut), at(1 - high_cut)};
       const float step = range.high / levels - range.low / levels;
-      const float inverse = step > 0 ? 1 / step : 0;
+      const float inverse = step >= kStepMin ? 1 / step : 0;
       float loss = 0;
       for (const float value : sorted) {
         const float level = std::min(std::max((value - range.low) * inverse, 0.0F), levels);
@@ -147,7 +150,8 @@ Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* con
     width += result.scale_[i];
   }
   // A dimension that hardly varies in the sample may do so in other rows.
-  const auto least = static_cast<float>(width / static_cast<double>(dim) / 64);
+  const auto share = static_cast<float>(width / static_cast<double>(dim) / 64);
+  const float least = std::max(share, kStepMin);
   for (float& scale : result.scale_) scale = std::max(scale, least);
   return result;
 }
@@ -234,7 +238,7 @@ void Quantizer::Quantize(const float* row, std::vector<float>& scratch, Levels& 
   double best = -1;
   for (const float share : kSteps) {
     if (!rotated && share < 1) continue;
-    const float step = rotated ? std::max(largest * share / middle, 1e-30F) : 1;
+    const float step = rotated ? std::max(largest * share / middle, kStepMin) : 1;
     float code_row = 0;
     float code_code = 0;
     for (size_t i = 0; i < dim_; ++i) {
@@ -311,7 +315,15 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
   const size_t misaligned = std::bit_cast<uintptr_t>(out.bytes_.data()) % kCodeAlignment;
   int8_t* const code = out.bytes_.data() + (kCodeAlignment - misaligned) % kCodeAlignment;
   std::memset(code, 0, size);
-  const float inverse = largest > 0 ? kQueryMax / largest : 0;
+  out.code_ = code;
+  out.mul_ = 0;
+  out.off_ = 0;
+  if (!std::isfinite(square) || !std::isfinite(largest)) {
+    out.add_ = std::numeric_limits<float>::quiet_NaN();
+    return;
+  }
+  const float inverse = kQueryMax / largest;
+  if (!std::isfinite(inverse)) return;  // Nothing, or next to it.
   // Where the second half of the last block of 4 bits begins.
   const size_t split = bits_ == CodeBits::k8 ? dim_ : SplitOf(dim_);
   int32_t sum = kernels.round(values, inverse, split, code);
@@ -319,7 +331,6 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
     int8_t* const rest = code + split / kBlock4 * kBlock4 + kBlock4 / 2;
     sum += kernels.round(values + split, inverse, dim_ - split, rest);
   }
-  out.code_ = code;
   out.mul_ = largest / kQueryMax;
   out.off_ = -out.mul_ * levels() / 2 * static_cast<float>(sum);
 }
