@@ -11,7 +11,7 @@
 namespace azimuth::index {
 namespace {
 
-constexpr uint32_t kMagic = 0x31435A41;  // "AZC1"
+constexpr uint32_t kMagic = 0x314B5A41;  // "AZK1"
 constexpr uint16_t kVersion = 1;
 constexpr uint16_t kFactorsInCodes = 1;  // A flag: they are the last bytes of each row.
 constexpr size_t kAlignment = 64;
@@ -102,6 +102,10 @@ absl::StatusOr<CodedVectors> CodedVectors::Open(Metric metric, size_t dim,
   if (header.version != kVersion) {
     return FailedPrecondition("codes: version is %d; this program reads %d", header.version,
                               kVersion);
+  }
+  if (std::any_of(std::begin(header.reserved), std::end(header.reserved),
+                  [](uint8_t byte) { return byte != 0; })) {
+    return DataLoss("codes: reserved bytes of the header are not zero");
   }
   if (bytes.size() - sizeof(header) < header.quantizer_bytes) {
     return DataLoss("codes: %d bytes are too few for a quantizer of %d", bytes.size(),

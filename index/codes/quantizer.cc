@@ -179,6 +179,9 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
   if (header.magic != kMagic) {
     return DataLoss("quantizer: magic is %08x, not %08x", header.magic, kMagic);
   }
+  if (header.reserved != 0) {
+    return DataLoss("quantizer: reserved bytes of the header are not zero");
+  }
   QuantizerOptions options;
   options.bits = static_cast<CodeBits>(header.bits);
   options.transform = static_cast<CodeTransform>(header.transform);
@@ -202,6 +205,13 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
     if (size > 0) std::memcpy(part->data(), rest.data(), size);
     rest = rest.subspan(size);
     if (!AllFinite(*part)) return DataLoss("quantizer: a number is not finite");
+  }
+  if (!rest.empty()) {
+    return DataLoss("quantizer: %d bytes are too many for %d dimensions", bytes.size(), dim);
+  }
+  if (std::any_of(result.scale_.begin(), result.scale_.end(),
+                  [](float scale) { return !(scale > 0); })) {
+    return DataLoss("quantizer: a scale is not above 0");
   }
   if (options.transform == CodeTransform::kRotated) result.rotation_ = Rotation(dim, header.seed);
   return result;
