@@ -32,16 +32,11 @@ VectorFieldDef Field(uint32_t dim, Quantization quantization) {
   return field;
 }
 
-// Each row is normal, times `scale_of(random)`.
-template <typename ScaleOf>
-Vectors Scaled(size_t count, size_t dim, const ScaleOf& scale_of) {
+Vectors Normal(size_t count, size_t dim) {
   std::mt19937_64 random(1);
   std::normal_distribution<float> normal;
   Vectors vectors{dim, std::vector<float>(count * dim)};
-  for (size_t i = 0; i < count; ++i) {
-    const float scale = scale_of(random);
-    for (size_t j = 0; j < dim; ++j) vectors.data[i * dim + j] = scale * normal(random);
-  }
+  for (float& x : vectors.data) x = normal(random);
   return vectors;
 }
 
@@ -101,26 +96,28 @@ TEST_F(CodeChoiceTest, IsWhatTheSchemaSays) {
 }
 
 TEST_F(CodeChoiceTest, RowsThatAreAlikeNeedNoRotation) {
-  Choose(Scaled(1500, 128, [](auto&) { return 1.0F; }), Quantization::kAuto);
+  Choose(Normal(1500, 128), Quantization::kAuto);
   ASSERT_TRUE(codes_.has_value());
   EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kPerDimension);
 }
 
 // Of which a range for all is too coarse for most.
 TEST_F(CodeChoiceTest, RowsOfDifferentRangesAreRotated) {
-  std::lognormal_distribution<float> scale(0, 1.2F);
-  Choose(Scaled(1500, 128, [&](auto& random) { return scale(random); }), Quantization::kAuto);
+  constexpr float kScales[] = {0.2F, 1, 5};
+  Vectors vectors = Clustered(1500, 128, 1);
+  for (size_t i = 0; i < vectors.data.size(); ++i) vectors.data[i] *= kScales[i / 128 % 3];
+  Choose(vectors, Quantization::kAuto);
   ASSERT_TRUE(codes_.has_value());
   EXPECT_EQ(codes_->quantizer().bits(), CodeBits::k4);
   EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kRotated);
 }
 
-// Rows of which many lie so near to each other that no code tells them apart.
+// Rows of which many lie so near to each other that no code tells them apart: more than the widest
+// walk that is measured finds.
 TEST_F(CodeChoiceTest, CodesThatAreTooCoarseAreNotTaken) {
-  Vectors vectors = Scaled(1500, 64, [](auto&) { return 1.0F; });
+  Vectors vectors = Normal(4000, 32);
   for (size_t i = 0; i < vectors.data.size(); ++i) {
-    const float center = i / 64 % 3 == 0 ? 500.0F : i / 64 % 3 == 1 ? -500.0F : 0.0F;
-    vectors.data[i] = center + vectors.data[i] / 10;
+    vectors.data[i] = (i / 32 % 2 == 0 ? 500.0F : -500.0F) + vectors.data[i] / 10;
   }
   Choose(vectors, Quantization::kAuto);
   EXPECT_FALSE(choice_.codes.has_value());

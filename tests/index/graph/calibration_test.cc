@@ -160,9 +160,8 @@ TEST(Calibration, SearchesReachTheRecallThatIsAskedFor) {
       for (const double recall : kRecalls) {
         for (const uint32_t limit : kLimits) {
           const double got = calibrated.RecallOf(queries, recall, limit);
-          // 300 queries say so much of a recall.
-          const double tolerance =
-              std::max(0.015, 2 * std::sqrt((1 - recall) * recall / 300 / (limit == 1 ? 1 : 3)));
+          // 80 rows are asked for their neighbours, which says little of one neighbour each.
+          const double tolerance = limit == 1 ? 0.05 : 0.01;
           EXPECT_GE(got, recall - tolerance)
               << name << ": " << recall << " for " << limit << " at width "
               << calibrated.calibration.Ef(recall, limit);
