@@ -92,6 +92,45 @@ def test_stats_count_rows_and_segments(server_factory: Callable[..., ServerProce
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_collection_of_the_same_name_has_no_rows_of_the_dropped_one(
+def test_stats_say_where_the_bytes_are_and_what_graphs_are_walked_by(
+    server_factory: Callable[..., ServerProcess],
+) -> None:
+    rows, dim = 1000, 64
+    server = server_factory("--growing-rows-max", str(rows), "--graph-rows-min", str(rows))
+    coded = ["none", "sq8", "sq4", "rabitq4"]
+    vectors = {name: VectorField(dim, "l2", quantization=name) for name in [*coded, "auto"]}
+    vectors["flat"] = VectorField(dim, "l2", index="flat", quantization="sq8")
+    data = np.random.default_rng(1).normal(size=(rows, dim))
+    with server.client() as db:
+        items = db.create_collection("items", vectors, {"n": "int64"})
+        items.insert(range(rows - 1), dict.fromkeys(vectors, data[1:]), {"n": range(rows - 1)})
+        (growing,) = items.stats().segments
+        assert growing.state == "growing"
+        assert growing.vectors_bytes == growing.codes_bytes == growing.columns_bytes == 0
+        assert growing.quantization == {}
+        items.insert([rows], dict.fromkeys(vectors, data[:1]), {"n": [rows]})
+        before = items.wait_indexed().segments
+    server.restart()
+    with server.client() as db:
+        items = db.collection("items")
+        assert items.stats().segments == before
+        (sealed,) = [segment for segment in before if segment.state == "sealed"]
+        chosen = sealed.quantization.pop("auto")
+        assert chosen in coded[1:]
+        assert sealed.quantization == {name: name for name in coded}
+        assert sealed.vectors_bytes == len(vectors) * rows * dim * 4
+        # Of 64 dimensions each code takes 64 bytes, and 8 bits leave no room there for 8 more.
+        wide = 1 + (chosen == "sq8")
+        assert sealed.codes_bytes >= rows * (64 * 4 + 8 * wide)
+        assert sealed.codes_bytes <= rows * (64 * 4 + 8 * wide) + 4 * 1024
+        assert sealed.graph_bytes >= 5 * rows * 2 * 16 * 4
+        assert sealed.columns_bytes >= rows * (8 + 8 + 8 + 8 + 4 * len(vectors))
+        parts = sealed.vectors_bytes + sealed.codes_bytes + sealed.graph_bytes
+        parts += sealed.columns_bytes
+        # Each of some 30 parts of the file begins at a multiple of 4096.
+        assert sealed.file_bytes - 40 * 4096 < parts < sealed.file_bytes
+
+
     server_factory: Callable[..., ServerProcess], hard: bool
 ) -> None:
     server = server_factory(*TINY_SEGMENTS)

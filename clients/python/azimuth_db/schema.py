@@ -214,6 +214,12 @@ class SegmentStats:
     """
 
     id: int
+        vectors_bytes: Of the file, vectors in full precision.
+        codes_bytes: Of the file, the codes that graphs are walked by.
+        graph_bytes: Of the file, graphs.
+        columns_bytes: Of the file, keys and fields, and all that says where rows are.
+        quantization: By vector field, what its graph is walked by: ``"none"``, ``"sq8"``,
+            ``"sq4"`` or ``"rabitq4"``; fields without a graph here are missing.
     state: str
     rows: int
     retired_rows: int
@@ -222,6 +228,31 @@ class SegmentStats:
 
 
 @dataclass(frozen=True)
+    vectors_bytes: int = 0
+    codes_bytes: int = 0
+    graph_bytes: int = 0
+    columns_bytes: int = 0
+    quantization: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def _from_message(cls, segment: pb_collections.SegmentStats) -> SegmentStats:
+        return cls(
+            id=segment.segment_id,
+            state=_name(pb_collections.SegmentState, "SEGMENT_STATE_", segment.state),
+            rows=segment.rows,
+            retired_rows=segment.retired_rows,
+            file_bytes=segment.file_bytes,
+            memory_bytes=segment.memory_bytes,
+            vectors_bytes=segment.vectors_bytes,
+            codes_bytes=segment.codes_bytes,
+            graph_bytes=segment.graph_bytes,
+            columns_bytes=segment.columns_bytes,
+            quantization={
+                vectors.field: _name(pb.Quantization, "QUANTIZATION_", vectors.quantization)
+                for vectors in segment.vectors
+                if vectors.quantization != pb.QUANTIZATION_UNSPECIFIED
+            },
+        )
 class OptimizeProgress:
     """How far an optimize has come.
 
@@ -273,21 +304,10 @@ class CollectionStats:
 
     @classmethod
     def _from_message(cls, reply: pb_collections.CollectionStatsResponse) -> CollectionStats:
-        segments = tuple(
-            SegmentStats(
-                id=segment.segment_id,
-                state=_name(pb_collections.SegmentState, "SEGMENT_STATE_", segment.state),
-                rows=segment.rows,
-                retired_rows=segment.retired_rows,
-                file_bytes=segment.file_bytes,
-                memory_bytes=segment.memory_bytes,
-            )
-            for segment in reply.segments
-        )
         return cls(
             row_count=reply.row_count,
             unindexed_rows=reply.unindexed_rows,
-            segments=segments,
+            segments=tuple(map(SegmentStats._from_message, reply.segments)),
             as_of=reply.as_of,
             index_error=reply.index_error,
         )

@@ -113,6 +113,8 @@ class TestCollections:
         assert stats.segments[0].state == "sealed"
         assert len(server.requests) == 3
 
+        assert stats.segments[0].quantization == {"image": "sq4"}
+        assert stats.segments[0].codes_bytes == 5
     def test_wait_indexed_gives_up_after_its_timeout(
         self, items: Collection, server: FakeServer
     ) -> None:

@@ -145,24 +145,32 @@ TEST(OptimizeConversion, TakesEverythingOver) {
 }
 
 TEST(StatsConversion, TakesEveryNumberOver) {
-  engine::CollectionStats stats{.row_count = 1,
-                                .unindexed_rows = 2,
-                                .segments = {{.id = SegmentId{3},
-                                              .state = engine::SegmentState::kSealed,
-                                              .rows = 4,
-                                              .retired_rows = 5,
-                                              .file_bytes = 6,
-                                              .memory_bytes = 7},
-                                             {.state = engine::SegmentState::kBuilding},
-                                             {.state = engine::SegmentState::kGrowing}},
-                                .as_of = Seq{8},
-                                .index_error = "e"};
+  engine::CollectionStats stats{
+      .row_count = 1,
+      .unindexed_rows = 2,
+      .segments = {{.id = SegmentId{3},
+                    .state = engine::SegmentState::kSealed,
+                    .rows = 4,
+                    .retired_rows = 5,
+                    .file_bytes = 6,
+                    .memory_bytes = 7,
+                    .parts = {.vectors = 8, .codes = 9, .graph = 10, .columns = 11},
+                    .vectors = {{"a", engine::Quantization::kSq4},
+                                {"b", engine::Quantization::kNone},
+                                {"c"}}},
+                   {.state = engine::SegmentState::kBuilding},
+                   {.state = engine::SegmentState::kGrowing}},
+      .as_of = Seq{8},
+      .index_error = "e"};
   pb::CollectionStatsResponse wire;
   ToWire(std::move(stats), wire);
   EXPECT_EQ(wire.DebugString(), Parse<pb::CollectionStatsResponse>(R"(
       row_count: 1 unindexed_rows: 2
       segments { segment_id: 3 state: SEGMENT_STATE_SEALED rows: 4 retired_rows: 5 file_bytes: 6
-                 memory_bytes: 7 }
+                 memory_bytes: 7 vectors_bytes: 8 codes_bytes: 9 graph_bytes: 10 columns_bytes: 11
+                 vectors { field: 'a' quantization: QUANTIZATION_SQ4 }
+                 vectors { field: 'b' quantization: QUANTIZATION_NONE }
+                 vectors { field: 'c' } }
       segments { state: SEGMENT_STATE_BUILDING }
       segments { state: SEGMENT_STATE_GROWING }
       as_of: 8 index_error: 'e')")
