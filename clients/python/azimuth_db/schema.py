@@ -54,7 +54,10 @@ class VectorField:
             ``"hnsw"`` (a graph for every sealed segment).
         m: Links of a graph node per level, 2 to 128; None: the server's default, 16.
         ef_construction: Width of the search while building, 8 to 4096; None: 200.
-        quantization: ``"auto"`` or ``"none"``.
+        quantization: What graphs are walked by; distances in results are always exact. ``"none"``:
+            the vectors. Codes, which take less memory and time: ``"sq8"`` (a byte per
+            dimension), ``"sq4"`` (4 bits) or ``"rabitq4"`` (4 bits after a random rotation).
+            ``"auto"``: what the server measures to cost least.
     """
 
     dim: int
@@ -211,23 +214,20 @@ class SegmentStats:
         retired_rows: Rows that were replaced or deleted since.
         file_bytes: Size of its file.
         memory_bytes: Memory that is not backed by its file.
-    """
-
-    id: int
         vectors_bytes: Of the file, vectors in full precision.
         codes_bytes: Of the file, the codes that graphs are walked by.
         graph_bytes: Of the file, graphs.
         columns_bytes: Of the file, keys and fields, and all that says where rows are.
         quantization: By vector field, what its graph is walked by: ``"none"``, ``"sq8"``,
             ``"sq4"`` or ``"rabitq4"``; fields without a graph here are missing.
+    """
+
+    id: int
     state: str
     rows: int
     retired_rows: int
     file_bytes: int
     memory_bytes: int
-
-
-@dataclass(frozen=True)
     vectors_bytes: int = 0
     codes_bytes: int = 0
     graph_bytes: int = 0
@@ -253,6 +253,9 @@ class SegmentStats:
                 if vectors.quantization != pb.QUANTIZATION_UNSPECIFIED
             },
         )
+
+
+@dataclass(frozen=True)
 class OptimizeProgress:
     """How far an optimize has come.
 

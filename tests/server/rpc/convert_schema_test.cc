@@ -46,7 +46,15 @@ TEST(SchemaConversion, GoesBothWays) {
       vectors { name: 'cos' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
                 element_type: ELEMENT_TYPE_F32
                 index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
-                        quantization: QUANTIZATION_AUTO } }
+                        quantization: QUANTIZATION_SQ8 } }
+      vectors { name: 'four' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
+                element_type: ELEMENT_TYPE_F32
+                index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
+                        quantization: QUANTIZATION_SQ4 } }
+      vectors { name: 'rotated' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
+                element_type: ELEMENT_TYPE_F32
+                index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
+                        quantization: QUANTIZATION_RABITQ4 } }
       dynamic: false auto_id: true ttl_seconds: 3600)");
   ASSERT_OK_AND_ASSIGN(engine::Schema schema, FromWire(wire));
   pb::CollectionSchema back;
@@ -107,7 +115,7 @@ TEST(SchemaConversion, NamesUnknownNumbers) {
       [](Schema& s) {
         s.mutable_vectors(0)->mutable_index()->set_quantization(static_cast<pb::Quantization>(9));
       },
-      "schema.vectors[0].index.quantization: 9 is unknown; auto or none");
+      "schema.vectors[0].index.quantization: 9 is unknown; auto, none, sq8, sq4 or rabitq4");
 }
 
 TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
@@ -121,8 +129,9 @@ TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
                 "string");
   ExpectRefused(kCode, "vectors { name: 'v' dimension: 3 metric: METRIC_JACCARD }",
                 "schema.vectors[0].metric: jaccard is not served yet; l2, ip or cosine");
-  ExpectRefused(kCode, "vectors { " + vector + "index { quantization: QUANTIZATION_SQ8 } }",
-                "schema.vectors[0].index.quantization: sq8 is not served yet; auto or none");
+  ExpectRefused(kCode, "vectors { " + vector + "index { quantization: QUANTIZATION_RABITQ1 } }",
+                "schema.vectors[0].index.quantization: rabitq1 is not served yet; auto, none, sq8, "
+                "sq4 or rabitq4");
   ExpectRefused(kCode, "vectors { " + vector + "kind: VECTOR_KIND_SPARSE }",
                 "schema.vectors[0].kind: sparse is not served yet; dense");
   ExpectRefused(kCode, "vectors { " + vector + "element_type: ELEMENT_TYPE_I8 }",
