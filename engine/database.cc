@@ -238,9 +238,12 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
                        (segment->state() == SegmentState::kGrowing &&
                         segment->size() >= core.options.graph_rows_min);
     if (waits) stats.unindexed_rows += segment->size();
-    stats.segments.push_back({segment->id(), segment->state(), segment->size(),
-                              segment->retired_count(), segment->file_bytes(),
-                              segment->memory_bytes()});
+    SegmentStats& entry = stats.segments.emplace_back(
+        SegmentStats{segment->id(), segment->state(), segment->size(), segment->retired_count(),
+                     segment->file_bytes(), segment->memory_bytes(), segment->parts()});
+    for (size_t slot = 0; slot < collection->schema.vectors.size(); ++slot) {
+      entry.vectors.push_back({collection->schema.vectors[slot].name, segment->WalkedBy(slot)});
+    }
   }
   AZ_ASSIGN_OR_RETURN(const auto shared, core.FindCollection(name));
   MutexLock lock(shared->build_mu);

@@ -226,6 +226,46 @@ absl::Status SealedSegment::OpenCodes(size_t slot) {
   return absl::OkStatus();
 }
 
+SegmentParts SealedSegment::parts() const {
+  SegmentParts parts;
+  for (const SectionId& id : file_->Sections()) {
+    const uint64_t bytes = file_->Find(id)->size();
+    switch (id.kind) {
+      case SectionKind::kVectors:
+        parts.vectors += bytes;
+        break;
+      case SectionKind::kCodes:
+        parts.codes += bytes;
+        break;
+      case SectionKind::kGraph:
+      case SectionKind::kCalibration:
+        parts.graph += bytes;
+        break;
+      case SectionKind::kRowIds:
+      case SectionKind::kInsertSeqs:
+      case SectionKind::kKeys:
+      case SectionKind::kPartitions:
+      case SectionKind::kNodePositions:
+      case SectionKind::kFieldColumn:
+      case SectionKind::kDynamicColumn:
+      case SectionKind::kExpiries:
+        parts.columns += bytes;
+        break;
+    }
+  }
+  return parts;
+}
+
+std::optional<Quantization> SealedSegment::WalkedBy(size_t vector_slot) const {
+  const VectorSection& section = vectors_[vector_slot];
+  if (!section.has_graph) return std::nullopt;
+  if (!section.codes.has_value()) return Quantization::kNone;
+  const index::Quantizer& quantizer = section.codes->quantizer();
+  if (quantizer.bits() == index::CodeBits::k8) return Quantization::kSq8;
+  return quantizer.transform() == index::CodeTransform::kRotated ? Quantization::kRabitq4
+                                                                 : Quantization::kSq4;
+}
+
 KeyView SealedSegment::key(uint32_t position) const {
   index::ScalarView view;
   keys_.Read(position, 1, &view);

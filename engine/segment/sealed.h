@@ -45,6 +45,7 @@ class SealedSegment final : public Segment {
   SegmentId id() const override { return file_->header().id; }
   uint64_t file_bytes() const override { return file_->file_bytes(); }
   uint64_t memory_bytes() const override { return sizeof(*this) + retired_.size() * 8; }
+  SegmentParts parts() const override;
   storage::RowRange rows() const override {
     return {file_->header().first_row, file_->header().end_row};
   }
@@ -75,6 +76,7 @@ class SealedSegment final : public Segment {
     if (!section.has_graph) return {};
     return {&section.graph, {section.node_positions, section.node_count}};
   }
+  std::optional<Quantization> WalkedBy(size_t vector_slot) const override;
   uint32_t VectorCount(size_t vector_slot) const override {
     return vectors_[vector_slot].node_count;
   }

@@ -95,6 +95,7 @@ class Segment : public index::TieOrder {
   virtual SegmentId id() const = 0;  // Zero without a file.
   virtual uint64_t file_bytes() const = 0;
   virtual uint64_t memory_bytes() const = 0;
+  virtual SegmentParts parts() const { return {}; }  // Of the file; O(sections).
   // The row ids that this segment answers for; a growing one's end moves.
   virtual storage::RowRange rows() const = 0;
   virtual uint32_t size() const = 0;
@@ -127,6 +128,10 @@ class Segment : public index::TieOrder {
   // True if the vector field (by its place in the schema) has a graph here.
   virtual bool HasGraph(size_t vector_slot) const = 0;
   virtual SegmentGraph Graph(size_t vector_slot) const = 0;
+  // The codes that the graph is walked by, kNone for the vectors; nullopt if there is no graph.
+  virtual std::optional<Quantization> WalkedBy(size_t /*vector_slot*/) const {
+    return std::nullopt;
+  }
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
   // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the

@@ -11,7 +11,7 @@
 namespace azimuth::index {
 namespace {
 
-constexpr uint32_t kMagic = 0x31435A41;  // "AZC1"
+constexpr uint32_t kMagic = 0x314B5A41;  // "AZK1"
 constexpr uint16_t kVersion = 1;
 constexpr uint16_t kFactorsInCodes = 1;  // A flag: they are the last bytes of each row.
 constexpr size_t kAlignment = 64;

@@ -44,7 +44,8 @@ class Calibration final {
 
   // Measured nothing: Ef answers with a guess.
   Calibration() = default;
-  // From the bytes of Save. DataLoss names what is wrong.
+  // From the bytes of Save. Errors: DataLoss (names what is wrong), FailedPrecondition (a version
+  // that is not read here). Byte table: docs/FORMATS.md, "Calibration section".
   static absl::StatusOr<Calibration> Open(std::span<const std::byte> bytes);
   std::string Save() const;
 

@@ -308,6 +308,15 @@ void ToWire(engine::CollectionStats&& stats, pb::CollectionStatsResponse& out) {
     entry.set_retired_rows(segment.retired_rows);
     entry.set_file_bytes(segment.file_bytes);
     entry.set_memory_bytes(segment.memory_bytes);
+    entry.set_vectors_bytes(segment.parts.vectors);
+    entry.set_codes_bytes(segment.parts.codes);
+    entry.set_graph_bytes(segment.parts.graph);
+    entry.set_columns_bytes(segment.parts.columns);
+    for (const engine::SegmentVectorStats& vectors : segment.vectors) {
+      pb::SegmentVectorStats& field = *entry.add_vectors();
+      field.set_field(vectors.field);
+      if (vectors.walked_by.has_value()) field.set_quantization(ToWire(*vectors.walked_by));
+    }
   }
 }
 

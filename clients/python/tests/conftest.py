@@ -132,7 +132,14 @@ class FakeServer(
     def Stats(self, request: Any, context: Any) -> Any:
         self._begin(request, context)
         segment = collections_pb2.SegmentStats(
-            segment_id=4, state=collections_pb2.SEGMENT_STATE_SEALED, rows=9
+            segment_id=4,
+            state=collections_pb2.SEGMENT_STATE_SEALED,
+            rows=9,
+            codes_bytes=5,
+            vectors=[
+                collections_pb2.SegmentVectorStats(field="image", quantization="QUANTIZATION_SQ4"),
+                collections_pb2.SegmentVectorStats(field="text"),
+            ],
         )
         return collections_pb2.CollectionStatsResponse(
             row_count=len(self.records),
