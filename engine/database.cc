@@ -425,7 +425,8 @@ DatabaseInfo Database::GetInfo() const {
                  .rocks_bytes = core.memory.used(MemoryPart::kRocks),
                  .growing_bytes = core.memory.used(MemoryPart::kGrowing),
                  .build_bytes = core.memory.used(MemoryPart::kBuild),
-                 .scratch_bytes = core.memory.used(MemoryPart::kScratch)};
+                 .scratch_bytes = core.memory.used(MemoryPart::kScratch),
+                 .resident_bytes = core.memory.used(MemoryPart::kResident)};
   for (const auto& collection : core.AllCollections()) {
     info.unindexed_rows += collection->unindexed_rows.load(std::memory_order_relaxed);
     info.store.damaged_rows += collection->damaged_rows.load(std::memory_order_relaxed);

@@ -218,6 +218,7 @@ struct MemoryInfo {
   uint64_t growing_bytes = 0;  // Rows without a segment file.
   uint64_t build_bytes = 0;    // What running builds have reserved.
   uint64_t scratch_bytes = 0;
+  uint64_t resident_bytes = 0;  // Copies of graphs and codes in huge pages.
 };
 // How safe the data is.
 enum class StoreState : uint8_t {

@@ -12,6 +12,7 @@
 #include "base/value.h"
 #include "engine/database.h"
 #include "engine/filter/filter.h"
+#include "engine/memory_budget.h"
 #include "index/column/column.h"
 #include "index/graph/search.h"
 #include "index/topk.h"
@@ -162,6 +163,10 @@ class Segment : public index::TieOrder {
   virtual absl::Status Verify(const CancelToken& cancel) const = 0;
   // The DataLoss of a check that has failed since the last Verify that did not; OK if none has.
   virtual absl::Status suspicion() const { return absl::OkStatus(); }
+
+  // Copies what walks read of it into memory of huge pages, where the budget has room for it.
+  // Searches go on meanwhile. After a Verify; from any one thread at a time.
+  virtual void MakeResident(MemoryBudget& /*memory*/) {}
 
   // Retirement. MarkRetired by the commit leader only, after RetiredMap::Retire.
   virtual void MarkRetired(uint32_t position) = 0;

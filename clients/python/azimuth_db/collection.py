@@ -188,6 +188,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -211,7 +212,7 @@ class Collection(CollectionWrites):
             ``with``, if you do not read it to its end.
         """
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         start = pb_search.SearchStreamStart(collection=self._name, options=options)
         string_keys = self._schema().key_type == "string"

@@ -9,8 +9,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-
-from azimuth_db import Client
 from azimuth_db._generated.azimuth.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -22,6 +20,8 @@ from azimuth_db._generated.azimuth.v1 import (
     search_pb2_grpc,
     types_pb2,
 )
+
+from azimuth_db import Client, Collection, Field, VectorField
 
 
 def unpack_bits(present: bytes, rows: int) -> list[bool]:
@@ -341,3 +341,38 @@ def db(server: FakeServer) -> Iterator[Client]:
     with Client(server.address, timeout=20, wait_ready=True) as client:
         server.requests.clear()
         yield client
+
+
+@pytest.fixture
+def items(db: Client, server: FakeServer) -> Collection:
+    made = db.create_collection(
+        "items",
+        vectors={
+            "image": VectorField(3, "l2", index="hnsw", m=8),
+            "text": VectorField(2, "cosine"),
+        },
+        fields={"label": "int64", "title": Field("string", nullable=False, default="?")},
+    )
+    made.describe()
+    server.requests.clear()
+    return made
+
+
+@pytest.fixture
+def notes(db: Client, server: FakeServer) -> Collection:
+    """A collection with one vector field and string keys."""
+    made = db.create_collection("notes", {"v": VectorField(2, "ip")}, key_type="string")
+    made.describe()
+    server.requests.clear()
+    return made
+
+
+def grid(n: int) -> Any:
+    """Returns n vectors (i, 0, 0)."""
+    matrix = np.zeros((n, 3), np.float64)
+    matrix[:, 0] = np.arange(n)
+    return matrix
+
+
+def fill(items: Collection, n: int = 10) -> None:
+    items.insert(np.arange(n), {"image": grid(n)}, {"label": np.arange(n) * 10})
