@@ -280,6 +280,30 @@ class FakeServer(
             self._add_columns(result, records, request.options)
         return reply
 
+    def SearchStream(self, requests: Any, context: Any) -> Any:
+        """Answers by SearchBatch; queries that begin with -1 fail, and -2 ends the stream."""
+        start = search_pb2.SearchStreamStart()
+        for request in requests:
+            if request.HasField("start"):
+                start = request.start
+                continue
+            first = np.frombuffer(request.queries_f32, "<f4", count=1)[0]
+            if first == -2:
+                context.abort(grpc.StatusCode.NOT_FOUND, "it is gone")
+            if first == -1:
+                code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+                yield search_pb2.SearchStreamResponse(code=code, message="not this one")
+                continue
+            batch = search_pb2.SearchBatchRequest(
+                collection=start.collection,
+                queries_f32=request.queries_f32,
+                options=start.options,
+            )
+            reply = self.SearchBatch(batch, context)
+            yield search_pb2.SearchStreamResponse(
+                results=reply.results, as_of=reply.as_of, warnings=reply.warnings
+            )
+
     def _add_columns(self, result: Any, records: list[Any], options: Any) -> None:
         present = [("label" in record.fields) for record in records]
         label = result.fields.add(name="label")
