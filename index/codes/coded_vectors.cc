@@ -103,6 +103,10 @@ absl::StatusOr<CodedVectors> CodedVectors::Open(Metric metric, size_t dim,
     return FailedPrecondition("codes: version is %d; this program reads %d", header.version,
                               kVersion);
   }
+  if (std::any_of(std::begin(header.reserved), std::end(header.reserved),
+                  [](uint8_t byte) { return byte != 0; })) {
+    return DataLoss("codes: reserved bytes of the header are not zero");
+  }
   if (bytes.size() - sizeof(header) < header.quantizer_bytes) {
     return DataLoss("codes: %d bytes are too few for a quantizer of %d", bytes.size(),
                     header.quantizer_bytes);

@@ -21,6 +21,9 @@ constexpr size_t kBlock4 = 128;  // Dimensions of a block of 4-bit codes.
 // small elements may be worth more than the few large ones.
 constexpr float kSteps[] = {0.5F, 0.6F, 0.7F, 0.8F, 0.9F, 1.0F};
 
+// No step is less, so that its inverse is finite.
+constexpr float kStepMin = 1e-30F;
+
 struct Header {
   uint32_t magic = kMagic;
   uint8_t bits = 0;
@@ -76,7 +79,7 @@ Range BestRange(std::span<const float> sorted, float levels) {
     for (const double high_cut : kCuts) {
       const Range range{at(low_cut), at(1 - high_cut)};
       const float step = range.high / levels - range.low / levels;
-      const float inverse = step > 0 ? 1 / step : 0;
+      const float inverse = step >= kStepMin ? 1 / step : 0;
       float loss = 0;
       for (const float value : sorted) {
         const float level = std::min(std::max((value - range.low) * inverse, 0.0F), levels);
@@ -92,16 +95,39 @@ Range BestRange(std::span<const float> sorted, float levels) {
   return best;
 }
 
+// Those rows of a sample that are trained for: finite, and not so far out that few would spoil the
+// codes of all others.
+std::vector<const float*> TrainedRows(std::span<const float* const> sample, size_t dim) {
+  constexpr double kUsualShare = 0.99;
+  constexpr double kSquareMax = 1e4;  // Times that which the usual share of rows does not exceed.
+  std::vector<const float*> rows;
+  std::vector<double> squares;
+  for (const float* row : sample) {
+    if (!AllFinite({row, dim})) continue;
+    rows.push_back(row);
+    squares.push_back(SquaredNorm({row, dim}));
+  }
+  if (rows.empty()) return rows;
+  std::vector<double> sorted = squares;
+  const auto at = sorted.begin() +
+                  static_cast<std::ptrdiff_t>(kUsualShare * static_cast<double>(sorted.size() - 1));
+  std::nth_element(sorted.begin(), at, sorted.end());
+  if (!(*at > 0)) return rows;
+  size_t kept = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (squares[i] <= kSquareMax * *at) rows[kept++] = rows[i];
+  }
+  rows.resize(kept);
+  return rows;
+}
+
 }  // namespace
 
 Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* const> sample,
                            const QuantizerOptions& options) {
   AZ_CHECK(!sample.empty());
   Quantizer result(metric, dim, options);
-  std::vector<const float*> rows;
-  for (const float* row : sample) {
-    if (AllFinite({row, dim})) rows.push_back(row);
-  }
+  const std::vector<const float*> rows = TrainedRows(sample, dim);
   result.center_.assign(dim, 0);
   if (options.transform == CodeTransform::kRotated) {
     result.rotation_ = Rotation(dim, options.seed);
@@ -124,7 +150,8 @@ Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* con
     width += result.scale_[i];
   }
   // A dimension that hardly varies in the sample may do so in other rows.
-  const auto least = static_cast<float>(width / static_cast<double>(dim) / 64);
+  const auto share = static_cast<float>(width / static_cast<double>(dim) / 64);
+  const float least = std::max(share, kStepMin);
   for (float& scale : result.scale_) scale = std::max(scale, least);
   return result;
 }
@@ -152,6 +179,9 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
   if (header.magic != kMagic) {
     return DataLoss("quantizer: magic is %08x, not %08x", header.magic, kMagic);
   }
+  if (header.reserved != 0) {
+    return DataLoss("quantizer: reserved bytes of the header are not zero");
+  }
   QuantizerOptions options;
   options.bits = static_cast<CodeBits>(header.bits);
   options.transform = static_cast<CodeTransform>(header.transform);
@@ -175,6 +205,13 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
     if (size > 0) std::memcpy(part->data(), rest.data(), size);
     rest = rest.subspan(size);
     if (!AllFinite(*part)) return DataLoss("quantizer: a number is not finite");
+  }
+  if (!rest.empty()) {
+    return DataLoss("quantizer: %d bytes are too many for %d dimensions", bytes.size(), dim);
+  }
+  if (std::any_of(result.scale_.begin(), result.scale_.end(),
+                  [](float scale) { return !(scale > 0); })) {
+    return DataLoss("quantizer: a scale is not above 0");
   }
   if (options.transform == CodeTransform::kRotated) result.rotation_ = Rotation(dim, header.seed);
   return result;
@@ -211,7 +248,7 @@ void Quantizer::Quantize(const float* row, std::vector<float>& scratch, Levels& 
   double best = -1;
   for (const float share : kSteps) {
     if (!rotated && share < 1) continue;
-    const float step = rotated ? std::max(largest * share / middle, 1e-30F) : 1;
+    const float step = rotated ? std::max(largest * share / middle, kStepMin) : 1;
     float code_row = 0;
     float code_code = 0;
     for (size_t i = 0; i < dim_; ++i) {
@@ -258,7 +295,8 @@ CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uin
   }
   Pack(bits_, levels.levels, code);
   // The code is in levels: the scale of the row is in `mul`, that of dimensions in the query.
-  const double unbiased = levels.code_row > 0 ? levels.square / levels.code_row : 1;
+  // At the center no code is right: the row has none.
+  const double unbiased = levels.code_row > 0 ? levels.square / levels.code_row : 0;
   const auto scale = static_cast<float>(unbiased * levels.step);
   return metric_ == Metric::kL2 ? CodeFactors{static_cast<float>(levels.square), -2 * scale}
                                 : CodeFactors{0, -scale};
@@ -287,7 +325,15 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
   const size_t misaligned = std::bit_cast<uintptr_t>(out.bytes_.data()) % kCodeAlignment;
   int8_t* const code = out.bytes_.data() + (kCodeAlignment - misaligned) % kCodeAlignment;
   std::memset(code, 0, size);
-  const float inverse = largest > 0 ? kQueryMax / largest : 0;
+  out.code_ = code;
+  out.mul_ = 0;
+  out.off_ = 0;
+  if (!std::isfinite(square) || !std::isfinite(largest)) {
+    out.add_ = std::numeric_limits<float>::quiet_NaN();
+    return;
+  }
+  const float inverse = kQueryMax / largest;
+  if (!std::isfinite(inverse)) return;  // Nothing, or next to it.
   // Where the second half of the last block of 4 bits begins.
   const size_t split = bits_ == CodeBits::k8 ? dim_ : SplitOf(dim_);
   int32_t sum = kernels.round(values, inverse, split, code);
@@ -295,7 +341,6 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
     int8_t* const rest = code + split / kBlock4 * kBlock4 + kBlock4 / 2;
     sum += kernels.round(values + split, inverse, dim_ - split, rest);
   }
-  out.code_ = code;
   out.mul_ = largest / kQueryMax;
   out.off_ = -out.mul_ * levels() / 2 * static_cast<float>(sum);
 }

@@ -60,7 +60,8 @@ class EncodedQuery final {
 class Quantizer final {
  public:
   // Of a sample of rows, `dim` floats each (of unit length for cosine), borrowed during the call.
-  // REQUIRES: `sample` is not empty. Rows with an element that is not finite are left out.
+  // REQUIRES: `sample` is not empty. Rows with an element that is not finite are left out, and so
+  // are few that are 100 times as long as others.
   static Quantizer Train(Metric metric, size_t dim, std::span<const float* const> sample,
                          const QuantizerOptions& options);
   // From the bytes of Save. Errors: DataLoss, which names what is wrong.
@@ -76,10 +77,11 @@ class Quantizer final {
 
   // The mean share of the squares of rows that codes lose.
   double Loss(std::span<const float* const> sample) const;
-  // Writes code_bytes() bytes to `code`. A row with an element that is not finite gets factors that
-  // are not a number, and is never near. `scratch` is memory to reuse.
+  // Writes code_bytes() bytes to `code`. A row with an element that is not finite, or whose square
+  // overflows, gets factors that are not a number, and is never near. `scratch` is memory to reuse.
   CodeFactors Encode(const float* row, std::vector<float>& scratch, uint8_t* code) const;
-  // For rows of `stride` bytes; the query is borrowed during the call, finite.
+  // For rows of `stride` bytes; the query is borrowed during the call, finite. If its square
+  // overflows, its distances are not a number.
   void EncodeQuery(const float* query, size_t stride, EncodedQuery& out) const;
 
  private:

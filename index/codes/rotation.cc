@@ -27,7 +27,6 @@ void Hadamard(float* values, size_t count) {
 Rotation::Rotation(size_t dim, uint64_t seed) : dim_(dim), block_(std::bit_floor(dim)) {
   std::mt19937_64 random(seed);
   signs_.resize(kRounds * dim);
-  // The scale of a transform of `block_` values goes with the signs.
   for (float& sign : signs_) sign = random() % 2 == 0 ? 1.0F : -1.0F;
 }
 

@@ -186,8 +186,8 @@ class Calibrator final {
       Query& query = queries_[begin + i];
       std::vector<std::pair<float, float>> exact;  // The distance, and that by codes.
       for (const Neighbor& near : nearest[i].Sorted()) {
-        exact.emplace_back(kernels_.pair(vectors_[query.node], vectors_[near.position], dim_),
-                           near.distance);
+        const float distance = kernels_.pair(vectors_[query.node], vectors_[near.position], dim_);
+        if (!std::isnan(distance)) exact.emplace_back(distance, near.distance);
       }
       std::sort(exact.begin(), exact.end());
       for (size_t column = 0; column < kColumns; ++column) {
@@ -291,7 +291,7 @@ class Calibrator final {
       const float bound = top.bound();
       for (size_t i = begin; i < end; ++i) {
         if (i >= limit && found[i].distance - slack > bound) return i;
-        top.Push({exact[i], static_cast<uint32_t>(i)});
+        if (!std::isnan(exact[i])) top.Push({exact[i], static_cast<uint32_t>(i)});
       }
     }
     return found.size();
@@ -355,7 +355,8 @@ uint32_t Calibration::Ef(double recall, uint32_t limit) const {
                  std::log(kLimits[column + 1]), EfOfColumn(points_, column + 1, recall),
                  std::log(limit));
   }
-  return static_cast<uint32_t>(std::clamp<double>(std::ceil(ef - 1e-6), limit, kEfMax));
+  return std::max(limit,
+                  static_cast<uint32_t>(std::clamp<double>(std::ceil(ef - 1e-6), 1, kEfMax)));
 }
 
 bool Calibration::Reaches(double recall) const {
@@ -444,7 +445,9 @@ absl::StatusOr<Calibration> Calibration::Open(std::span<const std::byte> bytes) 
   for (const Point& point : result.points_) {
     const bool good = point.ef > last && point.ef <= kEfMax &&
                       std::all_of(point.recall.begin(), point.recall.end(),
-                                  [](float recall) { return recall >= 0 && recall <= 1; });
+                                  [](float recall) { return recall >= 0 && recall <= 1; }) &&
+                      point.walked >= 0 && std::isfinite(point.walked) && point.rescored >= 0 &&
+                      std::isfinite(point.rescored);
     if (!good) return DataLoss("calibration: the point of width %d is not valid", point.ef);
     last = point.ef;
   }

@@ -3,6 +3,7 @@
 #include "base/status.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 namespace azimuth::index {
@@ -47,7 +48,7 @@ absl::StatusOr<GraphSearchResult> SearchGraphByCodes(
     }
     vectors.Compute(nodes, count, distances);
     for (size_t i = 0; i < count; ++i) {
-      top.Push({distances[i], PositionOf(options, nodes[i])});
+      if (!std::isnan(distances[i])) top.Push({distances[i], PositionOf(options, nodes[i])});
     }
     result.distances_computed += count;
     if (count < end - begin) break;

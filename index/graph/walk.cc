@@ -56,7 +56,10 @@ class Walk final {
     Compute(1);
     Candidate nearest{scratch_.distances[0], graph_.entry_node()};
     // The walk has to start somewhere, also where sums overflow.
-    if (std::isnan(nearest.distance)) nearest.distance = std::numeric_limits<float>::infinity();
+    if (std::isnan(nearest.distance)) {
+      nearest.distance = std::numeric_limits<float>::infinity();
+      unmeasured_ = nearest.node;
+    }
     for (uint32_t level = graph_.max_level(); level > 0; --level) {
       AZ_RETURN_IF_ERROR(Descend(level, nearest));
       if (result_.abandoned) return result_;
@@ -84,8 +87,8 @@ class Walk final {
       const uint32_t from = nearest.node;
       size_t count = 0;
       for (const uint32_t neighbor : graph_.Upper(from, level)) {
-        if (neighbor == from || neighbor == options_.hidden_node) continue;
         if (neighbor >= graph_.node_count()) return BadNeighbor(from, neighbor, level);
+        if (neighbor == from || neighbor == options_.hidden_node) continue;
         scratch_.fresh[count++] = neighbor;
       }
       Compute(count);
@@ -173,7 +176,7 @@ class Walk final {
       while (next < size && (pool[next].node & kExpanded) != 0) ++next;
     }
     for (size_t i = 0; i < size; ++i) pool[i].node &= ~kExpanded;
-    scratch_.SetFound({pool, size});
+    SetFound({pool, size});
     return absl::OkStatus();
   }
 
@@ -200,7 +203,7 @@ class Walk final {
       if (!frontier.empty()) __builtin_prefetch(graph_.Level0(frontier.front().node).data());
     }
     std::sort_heap(best.begin(), best.end(), Nearer{});
-    scratch_.SetFound(best);
+    SetFound(best);
     return absl::OkStatus();
   }
 
@@ -236,6 +239,16 @@ class Walk final {
     return position < options_.admitted->size() && options_.admitted->Test(position);
   }
 
+  void SetFound(std::span<Candidate> found) {
+    const auto end =
+        unmeasured_ == WalkOptions::kNoNode
+            ? found.end()
+            : std::remove_if(found.begin(), found.end(), [&](const Candidate& candidate) {
+                return candidate.node == unmeasured_;
+              });
+    scratch_.SetFound({found.begin(), end});
+  }
+
   bool Spent() const { return result_.distances_computed >= options_.distances_max; }
 
   GraphSearchResult Abandoned() {
@@ -260,6 +273,7 @@ class Walk final {
   GraphScratch& scratch_;
   const CancelToken& cancel_;
   uint64_t hops_ = 0;
+  uint32_t unmeasured_ = WalkOptions::kNoNode;  // The entry node, if its distance is no number.
   GraphSearchResult result_;
 };
 

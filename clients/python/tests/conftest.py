@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+
+from azimuth_db import Client, Collection, Field, VectorField
 from azimuth_db._generated.azimuth.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -20,8 +22,6 @@ from azimuth_db._generated.azimuth.v1 import (
     search_pb2_grpc,
     types_pb2,
 )
-
-from azimuth_db import Client, Collection, Field, VectorField
 
 
 def unpack_bits(present: bytes, rows: int) -> list[bool]:
