@@ -2,8 +2,8 @@
 // when the graph is frozen.
 //
 // Some rows are taken as queries, each as if it were not in the graph; their true neighbours come
-// from a scan. What is kept is recall by width of the walk, less half a standard error, for 1, 10 and
-// 100 neighbours, and how far codes err.
+// from a scan. What is kept is recall by width of the walk, less half a standard error, for 1, 10
+// and 100 neighbours, and how far codes err.
 // Thread safety: a Calibration is immutable.
 #pragma once
 
