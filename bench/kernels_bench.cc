@@ -1,11 +1,12 @@
 // How long one distance takes, by kind, dimension and target: `./dev bench kernels`.
 //
-// Of float rows: in a block of 4 MiB, so that the figures are those of a warm cache. Of codes:
-// 16 rows a call, as a walk asks for them, near (in the second-level cache) and far (random in
-// 256 MiB of huge pages); and all rows near by runs and by tiles of 4 queries.
+// Of rows of floats and of half floats: in a block of 4 MiB, one after another; and far, 16 rows a
+// call as rescoring asks for them, random in 256 MiB. Of codes: 16 rows a call, as a walk asks for
+// them, near (in the second-level cache) and far; and all rows by runs and by tiles of 4 queries.
 
 #include "index/codes/code_distance.h"
 #include "index/distance/distance.h"
+#include "index/distance/half.h"
 
 #include "benchmark/benchmark.h"
 
@@ -21,37 +22,91 @@
 namespace azimuth::index {
 namespace {
 
-constexpr size_t kBlockFloats = size_t{1} << 20;
+constexpr size_t kBlockBytes = size_t{4} << 20;
 constexpr size_t kNearBytes = size_t{256} << 10;
 constexpr size_t kFarBytes = size_t{256} << 20;
-constexpr size_t kWalkRows = 16;
+constexpr size_t kCallRows = 16;
 constexpr size_t kTileQueries = 4;
 
-void BenchGather(benchmark::State& state, const DistanceKernels& kernels, size_t dim) {
-  std::vector<float> rows(kBlockFloats);
-  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i % 97) / 97.0F;
-  const size_t count = kBlockFloats / dim;
+// kFarBytes of numbers that `number(i)` gives.
+template <typename Element, typename Number>
+Element* FarMemory(const Number& number) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  auto* memory = static_cast<Element*>(std::aligned_alloc(kHugePage, kFarBytes));
+  // Codes stand in huge pages, rows in a mapped file, which has small ones.
+  madvise(memory, kFarBytes, sizeof(Element) == 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  for (size_t i = 0; i < kFarBytes / sizeof(Element); ++i) memory[i] = number(i);
+  return memory;
+}
+
+// From 0 to 126, as codes of either kind may be.
+const uint8_t* FarCodes() {
+  static const uint8_t* const codes =
+      FarMemory<uint8_t>([](size_t i) { return static_cast<uint8_t>(i * 7919 % 127); });
+  return codes;
+}
+
+float SomeFloat(size_t i) {
+  return static_cast<float>(i % 97) / 97.0F;
+}
+
+template <typename Element>
+const Element* FarRows();
+
+template <>
+const float* FarRows<float>() {
+  static const float* const rows = FarMemory<float>(&SomeFloat);
+  return rows;
+}
+
+template <>
+const Half* FarRows<Half>() {
+  static const Half* const rows = FarMemory<Half>([](size_t i) {
+    const float number = SomeFloat(i);
+    Half half = 0;
+    ToHalf(&number, 1, &half);
+    return half;
+  });
+  return rows;
+}
+
+std::vector<uint32_t> RandomIds(size_t rows) {
+  std::mt19937 random(1);
+  std::vector<uint32_t> ids(size_t{1} << 16);
+  for (uint32_t& id : ids) id = static_cast<uint32_t>(random() % rows);
+  return ids;
+}
+
+// Kernels is DistanceKernels or HalfKernels.
+template <typename Kernels, typename Element>
+void BenchGather(benchmark::State& state, const Kernels& kernels, size_t dim) {
+  const float* query = FarRows<float>();
+  const Element* rows = FarRows<Element>();
+  const size_t count = kBlockBytes / sizeof(Element) / dim;
   std::vector<uint32_t> ids(count);
   std::iota(ids.begin(), ids.end(), 0U);
   std::vector<float> distances(count);
   for (auto _ : state) {
-    kernels.gather(rows.data(), rows.data(), dim, dim, ids.data(), count, distances.data());
+    kernels.gather(query, rows, dim, dim, ids.data(), count, distances.data());
     benchmark::DoNotOptimize(distances.data());
   }
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(count));
-  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(count * dim * sizeof(float)));
+  state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(count * dim * sizeof(Element)));
 }
 
-// kFarBytes of bytes from 0 to 126, as codes of either kind may be.
-uint8_t* FarBytes() {
-  static uint8_t* const bytes = [] {
-    constexpr size_t kHugePage = size_t{2} << 20;
-    auto* memory = static_cast<uint8_t*>(std::aligned_alloc(kHugePage, kFarBytes));
-    madvise(memory, kFarBytes, MADV_HUGEPAGE);  // Without it the figures are worse, not wrong.
-    for (size_t i = 0; i < kFarBytes; ++i) memory[i] = static_cast<uint8_t>(i * 7919 % 127);
-    return memory;
-  }();
-  return bytes;
+template <typename Kernels, typename Element>
+void BenchGatherFar(benchmark::State& state, const Kernels& kernels, size_t dim) {
+  const float* query = FarRows<float>();
+  const Element* rows = FarRows<Element>();
+  const std::vector<uint32_t> ids = RandomIds(kFarBytes / sizeof(Element) / dim);
+  float distances[kCallRows];
+  size_t at = 0;
+  for (auto _ : state) {
+    kernels.gather(query, rows, dim, dim, ids.data() + at, kCallRows, distances);
+    benchmark::DoNotOptimize(distances);
+    at = (at + kCallRows) % ids.size();
+  }
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kCallRows));
 }
 
 // Rows of codes within `bytes`, their factors in the padding if it has room for them.
@@ -65,7 +120,7 @@ Codes CodesWithin(size_t bytes, CodeBits bits, size_t dim) {
   Codes codes;
   codes.rows.stride = CodeBytes(bits, dim);
   const bool apart = codes.rows.stride < used + sizeof(CodeFactors);
-  codes.rows.codes = FarBytes();
+  codes.rows.codes = FarCodes();
   codes.rows.factors_stride = apart ? sizeof(CodeFactors) : codes.rows.stride;
   codes.count = bytes / (codes.rows.stride + (apart ? sizeof(CodeFactors) : 0));
   codes.rows.factors = apart ? codes.rows.codes + codes.count * codes.rows.stride
@@ -93,17 +148,15 @@ struct CodeQueries {
 
 void BenchCodeGather(benchmark::State& state, const CodeKernels& kernels, const Codes& codes) {
   const CodeQueries queries(codes.rows.stride);
-  std::mt19937 random(1);
-  std::vector<uint32_t> ids(size_t{1} << 16);
-  for (uint32_t& id : ids) id = static_cast<uint32_t>(random() % codes.count);
-  float distances[kWalkRows];
+  const std::vector<uint32_t> ids = RandomIds(codes.count);
+  float distances[kCallRows];
   size_t at = 0;
   for (auto _ : state) {
-    kernels.gather(queries.queries[0], codes.rows, ids.data() + at, kWalkRows, distances);
+    kernels.gather(queries.queries[0], codes.rows, ids.data() + at, kCallRows, distances);
     benchmark::DoNotOptimize(distances);
-    at = (at + kWalkRows) % ids.size();
+    at = (at + kCallRows) % ids.size();
   }
-  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kWalkRows));
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kCallRows));
 }
 
 void BenchCodeRun(benchmark::State& state, const CodeKernels& kernels, const Codes& codes) {
@@ -127,17 +180,27 @@ void BenchCodeTile(benchmark::State& state, const CodeKernels& kernels, const Co
   state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kTileQueries * codes.count));
 }
 
-// One benchmark for each metric, dimension and target of this CPU.
+template <typename Kernels, typename Element>
+void RegisterRows(const std::string& name, const Kernels& kernels, size_t dim) {
+  benchmark::RegisterBenchmark(name.c_str(), [kernels, dim](benchmark::State& state) {
+    BenchGather<Kernels, Element>(state, kernels, dim);
+  });
+  benchmark::RegisterBenchmark((name + "/far").c_str(), [kernels, dim](benchmark::State& state) {
+    BenchGatherFar<Kernels, Element>(state, kernels, dim);
+  });
+}
+
+// Two benchmarks for each element, metric, dimension and target of this CPU.
 void RegisterFloats() {
   for (const Metric metric : {Metric::kL2, Metric::kIp}) {
     for (const size_t dim : {size_t{100}, size_t{128}, size_t{256}, size_t{784}, size_t{1536}}) {
+      const std::string of = std::string(MetricName(metric)) + "/" + std::to_string(dim) + "/";
       for (const NamedKernels& named : AllKernelsFor(metric)) {
-        const std::string name = std::string(MetricName(metric)) + "/" + std::to_string(dim) + "/" +
-                                 std::string(named.target);
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [kernels = named.kernels, dim](benchmark::State& state) {
-                                       BenchGather(state, kernels, dim);
-                                     });
+        RegisterRows<DistanceKernels, float>(of + std::string(named.target), named.kernels, dim);
+      }
+      for (const NamedHalfKernels& named : AllHalfKernelsFor(metric)) {
+        RegisterRows<HalfKernels, Half>("half/" + of + std::string(named.target), named.kernels,
+                                        dim);
       }
     }
   }

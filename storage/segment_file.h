@@ -107,6 +107,9 @@ class SegmentFile final {
   // checksums.
   absl::Status Load(const SectionId& id, uint64_t offset, uint64_t count) const;
 
+  // Gives back the memory of a section that the mapping holds; it can be read as before.
+  void Release(const SectionId& id) const;
+
   // Reads every section and compares its checksum. O(file). DataLoss names the first bad section;
   // errors of `cancel`, which is asked between parts of some MiB, and of opening the file.
   absl::Status VerifySections(const CancelToken& cancel) const;

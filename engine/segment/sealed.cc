@@ -21,6 +21,9 @@ namespace {
 
 // ColumnReader::Open reads no more.
 constexpr uint64_t kColumnHeaderBytesMax = 4096;
+constexpr uint64_t kPageBytes = 4096;
+// Copies of graphs and codes may take this part of the budget.
+constexpr uint64_t kResidentShareInverse = 4;
 
 template <typename T>
 const T* Cast(std::span<const std::byte> bytes) {
@@ -35,7 +38,9 @@ SealedSegment::SealedSegment(std::unique_ptr<storage::SegmentFile> file, const S
       size_(static_cast<uint32_t>(file_->header().row_count)),
       vectors_(schema.vectors.size()),
       retired_((file_->header().row_count + 63) / 64),
-      vector_parts_(schema.vectors.size()) {}
+      vector_parts_(schema.vectors.size()),
+      resident_owned_(schema.vectors.size()),
+      resident_(schema.vectors.size()) {}
 
 absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     const std::string& path, const Schema& schema, const storage::SegmentEntry& entry,
@@ -226,6 +231,46 @@ absl::Status SealedSegment::OpenCodes(size_t slot) {
   return absl::OkStatus();
 }
 
+SegmentParts SealedSegment::parts() const {
+  SegmentParts parts;
+  for (const SectionId& id : file_->Sections()) {
+    const uint64_t bytes = file_->Find(id)->size();
+    switch (id.kind) {
+      case SectionKind::kVectors:
+        parts.vectors += bytes;
+        break;
+      case SectionKind::kCodes:
+        parts.codes += bytes;
+        break;
+      case SectionKind::kGraph:
+      case SectionKind::kCalibration:
+        parts.graph += bytes;
+        break;
+      case SectionKind::kRowIds:
+      case SectionKind::kInsertSeqs:
+      case SectionKind::kKeys:
+      case SectionKind::kPartitions:
+      case SectionKind::kNodePositions:
+      case SectionKind::kFieldColumn:
+      case SectionKind::kDynamicColumn:
+      case SectionKind::kExpiries:
+        parts.columns += bytes;
+        break;
+    }
+  }
+  return parts;
+}
+
+std::optional<Quantization> SealedSegment::WalkedBy(size_t vector_slot) const {
+  const VectorSection& section = vectors_[vector_slot];
+  if (!section.has_graph) return std::nullopt;
+  if (!section.codes.has_value()) return Quantization::kNone;
+  const index::Quantizer& quantizer = section.codes->quantizer();
+  if (quantizer.bits() == index::CodeBits::k8) return Quantization::kSq8;
+  return quantizer.transform() == index::CodeTransform::kRotated ? Quantization::kRabitq4
+                                                                 : Quantization::kSq4;
+}
+
 KeyView SealedSegment::key(uint32_t position) const {
   index::ScalarView view;
   keys_.Read(position, 1, &view);
@@ -325,16 +370,18 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
   options.distances_max = distances_max;
   const index::NodeVectors vectors{section.base, field.dim, field.dim};
   const index::DistanceKernels kernels = index::KernelsFor(ToIndexMetric(field.metric));
-  if (!section.codes.has_value()) {
-    return index::SearchGraph(section.graph, vectors, kernels, query, options, top, scratch,
-                              cancel);
+  const Resident* const resident = resident_[vector_slot].load(std::memory_order_acquire);
+  const index::FrozenGraph& graph = resident != nullptr ? resident->graph : section.graph;
+  const std::optional<index::CodedVectors>& codes =
+      resident != nullptr ? resident->codes : section.codes;
+  if (!codes.has_value()) {
+    return index::SearchGraph(graph, vectors, kernels, query, options, top, scratch, cancel);
   }
-  section.codes->EncodeQuery(query, scratch.query);
+  codes->EncodeQuery(query, scratch.query);
   const index::RescoreOptions rescore = section.calibration.Rescore(
       static_cast<uint32_t>(std::min<size_t>(top.k(), UINT32_MAX)), scratch.query.norm());
   return index::SearchGraphByCodes(
-      section.graph,
-      index::CodeDistances(section.codes->rows(), section.codes->kernels(), scratch.query.view()),
+      graph, index::CodeDistances(codes->rows(), codes->kernels(), scratch.query.view()),
       index::VectorDistances(vectors, kernels, query), options, rescore, top, scratch, cancel);
 }
 
@@ -415,6 +462,57 @@ absl::Status SealedSegment::Verify(const CancelToken& cancel) const {
   MutexLock lock(suspicion_mu_);
   suspicion_ = absl::OkStatus();
   return status;
+}
+
+std::unique_ptr<SealedSegment::Resident> SealedSegment::CopyOf(size_t slot) const {
+  const VectorFieldDef& field = schema_.vectors[slot];
+  const auto graph = file_->Find({SectionKind::kGraph, field.id, {}});
+  const auto codes = file_->Find({SectionKind::kCodes, field.id, {}});
+  if (!graph.has_value()) return nullptr;
+  const uint64_t codes_at = (graph->size() + kPageBytes - 1) / kPageBytes * kPageBytes;
+  auto copy = std::make_unique<Resident>();
+  copy->memory = HugeBytes(codes_at + (codes.has_value() ? codes->size() : 0));
+  if (copy->memory.data() == nullptr) return nullptr;
+  const std::span<const std::byte> bytes = copy->memory.span();
+  std::memcpy(copy->memory.data(), graph->data(), graph->size());
+  auto opened = index::FrozenGraph::Open(bytes.first(graph->size()));
+  if (!opened.ok()) return nullptr;
+  copy->graph = *opened;
+  if (codes.has_value()) {
+    std::memcpy(copy->memory.data() + codes_at, codes->data(), codes->size());
+    auto opened_codes = index::CodedVectors::Open(ToIndexMetric(field.metric), field.dim,
+                                                  bytes.subspan(codes_at, codes->size()));
+    if (!opened_codes.ok()) return nullptr;
+    copy->codes = *std::move(opened_codes);
+  }
+  return copy;
+}
+
+void SealedSegment::MakeResident(MemoryBudget& memory) {
+  if (resident_bytes_ == nullptr) {
+    resident_bytes_ = std::make_unique<CountedBytes>(memory, MemoryPart::kResident);
+  }
+  for (size_t slot = 0; slot < vectors_.size(); ++slot) {
+    if (resident_owned_[slot] != nullptr || !vectors_[slot].has_graph) continue;
+    const FieldId field = schema_.vectors[slot].id;
+    uint64_t bytes = 0;
+    for (const SectionKind kind : {SectionKind::kGraph, SectionKind::kCodes}) {
+      if (const auto section = file_->Find({kind, field, {}})) bytes += section->size();
+    }
+    const uint64_t most = memory.total() / kResidentShareInverse;
+    if (memory.used(MemoryPart::kResident) + bytes > most ||
+        memory.used() + bytes > memory.total()) {
+      continue;
+    }
+    std::unique_ptr<const Resident> copy = CopyOf(slot);
+    if (copy == nullptr) continue;
+    resident_bytes_->Set(resident_bytes_->bytes() + copy->memory.memory_bytes());
+    resident_[slot].store(copy.get(), std::memory_order_release);
+    resident_owned_[slot] = std::move(copy);
+    for (const SectionKind kind : {SectionKind::kGraph, SectionKind::kCodes}) {
+      file_->Release({kind, field, {}});
+    }
+  }
 }
 
 void SealedSegment::MarkRetired(uint32_t position) {

@@ -7,6 +7,7 @@
 // load.
 #pragma once
 
+#include "base/huge_bytes.h"
 #include "base/mutex.h"
 #include "base/strings.h"
 #include "engine/schema.h"
@@ -45,6 +46,7 @@ class SealedSegment final : public Segment {
   SegmentId id() const override { return file_->header().id; }
   uint64_t file_bytes() const override { return file_->file_bytes(); }
   uint64_t memory_bytes() const override { return sizeof(*this) + retired_.size() * 8; }
+  SegmentParts parts() const override;
   storage::RowRange rows() const override {
     return {file_->header().first_row, file_->header().end_row};
   }
@@ -75,6 +77,7 @@ class SealedSegment final : public Segment {
     if (!section.has_graph) return {};
     return {&section.graph, {section.node_positions, section.node_count}};
   }
+  std::optional<Quantization> WalkedBy(size_t vector_slot) const override;
   uint32_t VectorCount(size_t vector_slot) const override {
     return vectors_[vector_slot].node_count;
   }
@@ -94,6 +97,7 @@ class SealedSegment final : public Segment {
   // and graphs.
   absl::Status Verify(const CancelToken& cancel) const override;
   absl::Status suspicion() const override;
+  void MakeResident(MemoryBudget& memory) override;
   void MarkRetired(uint32_t position) override;
   uint64_t RetiredWord(size_t i) const override {
     return retired_[i].load(std::memory_order_acquire);
@@ -108,6 +112,13 @@ class SealedSegment final : public Segment {
     index::FrozenGraph graph;
     std::optional<index::CodedVectors> codes;  // With a graph only.
     index::Calibration calibration;
+  };
+
+  // A copy of what walks read.
+  struct Resident {
+    HugeBytes memory;
+    index::FrozenGraph graph;
+    std::optional<index::CodedVectors> codes;
   };
 
   // What is checked at once, before its first use. Whoever needs it goes on where the last one
@@ -132,6 +143,7 @@ class SealedSegment final : public Segment {
   absl::Status VerifyNodes(const VectorSection& section) const;
   absl::Status OpenVectors(size_t slot);
   absl::Status OpenCodes(size_t slot);
+  std::unique_ptr<Resident> CopyOf(size_t slot) const;
   absl::Status OpenColumns();
   const index::ColumnReader* FindColumn(const FilterField& field) const;
 
@@ -148,7 +160,10 @@ class SealedSegment final : public Segment {
   std::vector<VectorSection> vectors_;
   std::vector<std::atomic<uint64_t>> retired_;
   mutable Part columns_part_;
-  mutable std::vector<Part> vector_parts_;  // By slot.
+  mutable std::vector<Part> vector_parts_;                       // By slot.
+  std::vector<std::unique_ptr<const Resident>> resident_owned_;  // By slot; of MakeResident.
+  std::vector<std::atomic<const Resident*>> resident_;           // Null: there is none.
+  std::unique_ptr<CountedBytes> resident_bytes_;
   mutable Mutex suspicion_mu_;
   mutable absl::Status suspicion_ AZ_GUARDED_BY(suspicion_mu_);
 };

@@ -12,6 +12,7 @@
 #include "base/value.h"
 #include "engine/database.h"
 #include "engine/filter/filter.h"
+#include "engine/memory_budget.h"
 #include "index/column/column.h"
 #include "index/graph/search.h"
 #include "index/topk.h"
@@ -95,6 +96,7 @@ class Segment : public index::TieOrder {
   virtual SegmentId id() const = 0;  // Zero without a file.
   virtual uint64_t file_bytes() const = 0;
   virtual uint64_t memory_bytes() const = 0;
+  virtual SegmentParts parts() const { return {}; }  // Of the file; O(sections).
   // The row ids that this segment answers for; a growing one's end moves.
   virtual storage::RowRange rows() const = 0;
   virtual uint32_t size() const = 0;
@@ -127,6 +129,10 @@ class Segment : public index::TieOrder {
   // True if the vector field (by its place in the schema) has a graph here.
   virtual bool HasGraph(size_t vector_slot) const = 0;
   virtual SegmentGraph Graph(size_t vector_slot) const = 0;
+  // The codes that the graph is walked by, kNone for the vectors; nullopt if there is no graph.
+  virtual std::optional<Quantization> WalkedBy(size_t /*vector_slot*/) const {
+    return std::nullopt;
+  }
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
   // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the
@@ -157,6 +163,10 @@ class Segment : public index::TieOrder {
   virtual absl::Status Verify(const CancelToken& cancel) const = 0;
   // The DataLoss of a check that has failed since the last Verify that did not; OK if none has.
   virtual absl::Status suspicion() const { return absl::OkStatus(); }
+
+  // Copies what walks read of it into memory of huge pages, where the budget has room for it.
+  // Searches go on meanwhile. After a Verify; from any one thread at a time.
+  virtual void MakeResident(MemoryBudget& /*memory*/) {}
 
   // Retirement. MarkRetired by the commit leader only, after RetiredMap::Retire.
   virtual void MarkRetired(uint32_t position) = 0;

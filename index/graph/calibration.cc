@@ -17,6 +17,7 @@ namespace azimuth::index {
 namespace {
 
 constexpr uint32_t kMagic = 0x314C5A41;  // "AZL1"
+constexpr uint16_t kVersion = 1;
 constexpr std::array<uint32_t, 17> kWidths = {4,   6,   10,  14,  20,  28,  40,  56,  80,
                                               100, 140, 200, 280, 400, 560, 800, 1120};
 constexpr uint32_t kEfMax = 32768;
@@ -34,12 +35,15 @@ constexpr size_t kRescoreStep = 8;
 
 struct Header {
   uint32_t magic = kMagic;
+  uint16_t version = kVersion;
+  uint16_t reserved = 0;
   uint32_t points = 0;
   float error = 0;
-  uint32_t reserved = 0;
 };
+static_assert(sizeof(Header) == 16);
 
 using Point = Calibration::Point;
+static_assert(sizeof(Point) == 24);  // As on disk.
 constexpr size_t kColumns = Calibration::kLimits.size();
 
 // A row as a query, and its true neighbours.
@@ -419,6 +423,10 @@ absl::StatusOr<Calibration> Calibration::Open(std::span<const std::byte> bytes) 
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.magic != kMagic) {
     return DataLoss("calibration: magic is %08x, not %08x", header.magic, kMagic);
+  }
+  if (header.version != kVersion) {
+    return FailedPrecondition("calibration: version is %d; this program reads %d", header.version,
+                              kVersion);
   }
   if (bytes.size() - sizeof(header) != uint64_t{header.points} * sizeof(Point)) {
     return DataLoss("calibration: %d bytes for %d points", bytes.size(), header.points);

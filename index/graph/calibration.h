@@ -2,8 +2,8 @@
 // when the graph is frozen.
 //
 // Some rows are taken as queries, each as if it were not in the graph; their true neighbours come
-// from a scan. What is kept is recall by width of the walk, less half a standard error, for 1, 10 and
-// 100 neighbours, and how far codes err.
+// from a scan. What is kept is recall by width of the walk, less half a standard error, for 1, 10
+// and 100 neighbours, and how far codes err.
 // Thread safety: a Calibration is immutable.
 #pragma once
 
@@ -44,7 +44,8 @@ class Calibration final {
 
   // Measured nothing: Ef answers with a guess.
   Calibration() = default;
-  // From the bytes of Save. DataLoss names what is wrong.
+  // From the bytes of Save. Errors: DataLoss (names what is wrong), FailedPrecondition (a version
+  // that is not read here). Byte table: docs/FORMATS.md, "Calibration section".
   static absl::StatusOr<Calibration> Open(std::span<const std::byte> bytes);
   std::string Save() const;
 

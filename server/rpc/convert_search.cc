@@ -16,9 +16,12 @@ absl::StatusOr<engine::SearchSpec> FromWire(const pb::SearchOptions& options) {
   if (!filter.ok()) return AtPlace("options.filter", filter.status());
   out.filter = *std::move(filter);
   const pb::SearchParams& params = options.params();
-  if (params.has_ef() && params.exact()) {
-    return InvalidArgument("options.params: both ef and exact are set; at most one of them is");
+  if (int{params.has_recall()} + int{params.has_ef()} + int{params.exact()} > 1) {
+    return absl::InvalidArgumentError(
+        "options.params: more than one of recall, ef and exact is set; at most one of them is "
+        "allowed");
   }
+  if (params.has_recall()) out.recall = params.recall();
   if (params.has_ef()) out.ef = params.ef();
   out.exact = params.exact();
   out.projection = ToProjection(options.has_output_fields() ? &options.output_fields() : nullptr,

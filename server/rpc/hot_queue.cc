@@ -9,8 +9,9 @@
 namespace azimuth::server {
 namespace {
 
-// A thread that runs a job of at least this length has another one listen meanwhile.
-constexpr std::chrono::nanoseconds kWorthWaking = std::chrono::microseconds(100);
+// A thread that runs a job of at least this length has another one listen meanwhile. To wake one
+// for each call costs more than calls that come meanwhile lose.
+constexpr std::chrono::nanoseconds kWorthWaking = std::chrono::microseconds(400);
 // While all threads have jobs, one looks for events so often.
 constexpr std::chrono::nanoseconds kLookAgain = std::chrono::microseconds(200);
 // The keeper stands in when all threads run and none has ended a job for so long.

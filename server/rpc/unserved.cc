@@ -74,7 +74,6 @@ absl::Status CheckServed(const pb::CountRequest& request) {
 
 absl::Status CheckServed(const pb::SearchOptions& options) {
   const pb::SearchParams& params = options.params();
-  AZ_RETURN_IF_ERROR(Refuse(params.has_recall(), "options.params.recall", "ask by ef or exact"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_budget_us(), "options.params.budget_us"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_max_visits(), "options.params.max_visits"));
   AZ_RETURN_IF_ERROR(Refuse(params.has_oversampling(), "options.params.oversampling"));

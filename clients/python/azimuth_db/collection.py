@@ -98,6 +98,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -112,9 +113,11 @@ class Collection(CollectionWrites):
             field: The vector field; None when the collection has only one.
             filter: Which records count; None: all.
             params: The values of the filter's ``$names``.
+            recall: Share of the `limit` nearest to be found on average, more than 0, up to 1
+                (exact): the server knows for each of its graphs what that takes. None, and
+                neither `exact` nor `ef`: 0.95. At most one of the three.
             exact: Whether to scan for the exact answer in place of searching the graph.
-            ef: Width of the graph search, up to 32768: larger is more exact and slower. None:
-                the server's default.
+            ef: Width of the graph search, up to 32768: larger is more exact and slower.
             output_fields: The scalar fields to return; None: all.
             output_vectors: The vectors to return.
             min_seq: The read sees at least this sequence number, the ``as_of`` of a write, and
@@ -122,7 +125,7 @@ class Collection(CollectionWrites):
         """
         vector = read_vector(query, "query")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         dense = pb.DenseVector(f32=vector.tobytes())
         request = pb_search.SearchRequest(
@@ -144,6 +147,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -163,7 +167,7 @@ class Collection(CollectionWrites):
         """
         matrix = read_query_matrix(queries, "queries")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         name = field if field is not None else self._only_vector_field("field")
         self._check_dimension(name, matrix.shape[1])
@@ -184,6 +188,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -207,7 +212,7 @@ class Collection(CollectionWrites):
             ``with``, if you do not read it to its end.
         """
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         start = pb_search.SearchStreamStart(collection=self._name, options=options)
         string_keys = self._schema().key_type == "string"
@@ -385,22 +390,26 @@ class Collection(CollectionWrites):
         field: str | None,
         filter: str | None,
         params: Params,
+        recall: float | None,
         exact: bool,
         ef: int | None,
         output_fields: Iterable[str] | None,
         output_vectors: Iterable[str],
         min_seq: int,
     ) -> pb_search.SearchOptions:
-        if exact and ef is not None:
-            raise ValueError("expected at most one of exact and ef")
+        asked = [exact, ef is not None, recall is not None].count(True)
+        if asked > 1:
+            raise ValueError("expected at most one of recall, exact and ef")
         search_params = pb_search.SearchParams(
-            ef=None if ef is None else _positive("ef", ef), exact=exact
+            recall=None if recall is None else _share("recall", recall),
+            ef=None if ef is None else _positive("ef", ef),
+            exact=exact,
         )
         return pb_search.SearchOptions(
             vector_field=field,
             limit=_positive("limit", limit),
             filter=make_filter(filter, params),
-            params=search_params if exact or ef is not None else None,
+            params=search_params if asked else None,
             output_fields=make_selection(output_fields),
             output_vectors=names_of(output_vectors, "output_vectors"),
             min_seq=min_seq,
@@ -437,6 +446,13 @@ def _halving(ask: Callable[[int, int], None], start: int, stop: int) -> None:
         middle = (start + stop) // 2
         _halving(ask, start, middle)
         _halving(ask, middle, stop)
+
+
+def _share(name: str, number: float) -> float:
+    """Returns the number; ValueError unless 0 < number <= 1."""
+    if not 0 < number <= 1:
+        raise ValueError(f"{name}: expected more than 0, up to 1, got {number}")
+    return float(number)
 
 
 def _positive(name: str, number: int) -> int:

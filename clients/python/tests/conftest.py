@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from azimuth_db import Client
+from azimuth_db import Client, Collection, Field, VectorField
 from azimuth_db._generated.azimuth.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -132,7 +132,14 @@ class FakeServer(
     def Stats(self, request: Any, context: Any) -> Any:
         self._begin(request, context)
         segment = collections_pb2.SegmentStats(
-            segment_id=4, state=collections_pb2.SEGMENT_STATE_SEALED, rows=9
+            segment_id=4,
+            state=collections_pb2.SEGMENT_STATE_SEALED,
+            rows=9,
+            codes_bytes=5,
+            vectors=[
+                collections_pb2.SegmentVectorStats(field="image", quantization="QUANTIZATION_SQ4"),
+                collections_pb2.SegmentVectorStats(field="text"),
+            ],
         )
         return collections_pb2.CollectionStatsResponse(
             row_count=len(self.records),
@@ -334,3 +341,38 @@ def db(server: FakeServer) -> Iterator[Client]:
     with Client(server.address, timeout=20, wait_ready=True) as client:
         server.requests.clear()
         yield client
+
+
+@pytest.fixture
+def items(db: Client, server: FakeServer) -> Collection:
+    made = db.create_collection(
+        "items",
+        vectors={
+            "image": VectorField(3, "l2", index="hnsw", m=8),
+            "text": VectorField(2, "cosine"),
+        },
+        fields={"label": "int64", "title": Field("string", nullable=False, default="?")},
+    )
+    made.describe()
+    server.requests.clear()
+    return made
+
+
+@pytest.fixture
+def notes(db: Client, server: FakeServer) -> Collection:
+    """A collection with one vector field and string keys."""
+    made = db.create_collection("notes", {"v": VectorField(2, "ip")}, key_type="string")
+    made.describe()
+    server.requests.clear()
+    return made
+
+
+def grid(n: int) -> Any:
+    """Returns n vectors (i, 0, 0)."""
+    matrix = np.zeros((n, 3), np.float64)
+    matrix[:, 0] = np.arange(n)
+    return matrix
+
+
+def fill(items: Collection, n: int = 10) -> None:
+    items.insert(np.arange(n), {"image": grid(n)}, {"label": np.arange(n) * 10})

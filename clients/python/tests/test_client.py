@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from conftest import fill, grid
 
 import azimuth_db
 from azimuth_db import Client, Collection, Field, FilterWarning, Record, VectorField, errors
@@ -20,46 +21,12 @@ if TYPE_CHECKING:
     from conftest import FakeServer
 
 
-@pytest.fixture
-def items(db: Client, server: FakeServer) -> Collection:
-    made = db.create_collection(
-        "items",
-        vectors={
-            "image": VectorField(3, "l2", index="hnsw", m=8),
-            "text": VectorField(2, "cosine"),
-        },
-        fields={"label": "int64", "title": Field("string", nullable=False, default="?")},
-    )
-    made.describe()
-    server.requests.clear()
-    return made
-
-
-@pytest.fixture
-def notes(db: Client, server: FakeServer) -> Collection:
-    """A collection with one vector field and string keys."""
-    made = db.create_collection("notes", {"v": VectorField(2, "ip")}, key_type="string")
-    made.describe()
-    server.requests.clear()
-    return made
-
-
-def grid(n: int) -> Any:
-    """Returns n vectors (i, 0, 0)."""
-    matrix = np.zeros((n, 3), np.float64)
-    matrix[:, 0] = np.arange(n)
-    return matrix
-
-
-def fill(items: Collection, n: int = 10) -> None:
-    items.insert(np.arange(n), {"image": grid(n)}, {"label": np.arange(n) * 10})
-
-
 class TestCollections:
     def test_schema_survives_the_round_trip(self, db: Client, server: FakeServer) -> None:
         vectors = {
             "image": VectorField(784, "l2", index="hnsw", m=16, ef_construction=200),
             "text": VectorField(2, "cosine", quantization="none"),
+            "sound": VectorField(3, "ip", quantization="sq4"),
         }
         fields: dict[str, str | Field] = {"label": "int64", "title": Field("string", False, "")}
         made = db.create_collection(
@@ -85,6 +52,7 @@ class TestCollections:
         [
             (VectorField(2, "manhattan"), "int64", r"vectors\['v'\].metric.*'manhattan'.*'l2'"),
             (VectorField(2, "l2", index="tree"), "int64", "'auto', 'flat', 'hnsw'"),
+            (VectorField(2, "l2", quantization="pq"), "int64", "'none', 'sq8', 'rabitq4'.*'sq4'"),
             (VectorField(2, "l2"), "integer", r"fields\['f'\].type.*'integer'.*'int64'"),
         ],
     )
@@ -111,6 +79,8 @@ class TestCollections:
         stats = items.wait_indexed(timeout=20)
         assert stats.unindexed_rows == 0
         assert stats.segments[0].state == "sealed"
+        assert stats.segments[0].quantization == {"image": "sq4"}
+        assert stats.segments[0].codes_bytes == 5
         assert len(server.requests) == 3
 
     def test_wait_indexed_gives_up_after_its_timeout(
@@ -282,7 +252,9 @@ class TestSearch:
         )
         items.search(np.zeros(3), field="image", exact=True, output_fields=["label"])
         items.search(np.zeros(3))
-        first, second, third = (request.options for request in server.requests)
+        items.search(np.zeros(3), recall=0.75)
+        items.search_batch(np.zeros((1, 3)), field="image", recall=1)
+        first, second, third, *by_recall = (request.options for request in server.requests)
         assert (first.limit, first.params.ef, first.params.exact) == (5, 70, False)
         assert first.filter.expression == "a in $a"
         assert len(first.filter.parameters["a"].list_value.values) == 2
@@ -295,6 +267,8 @@ class TestSearch:
         assert not third.HasField("output_fields")
         assert not third.HasField("params")
         assert not third.HasField("filter")
+        assert [options.params.recall for options in by_recall] == [0.75, 1]
+        assert not any(options.params.HasField("ef") for options in by_recall)
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
@@ -302,7 +276,12 @@ class TestSearch:
             ({"query": np.zeros((1, 3))}, ValueError, r"query.*\(1, 3\)"),
             ({"limit": 0}, ValueError, "limit: expected 1 or more, got 0"),
             ({"ef": -1}, ValueError, "ef: expected 1 or more, got -1"),
-            ({"ef": 5, "exact": True}, ValueError, "at most one of exact and ef"),
+            ({"ef": 5, "exact": True}, ValueError, "at most one of recall, exact and ef"),
+            ({"ef": 5, "recall": 0.9}, ValueError, "at most one of recall, exact and ef"),
+            ({"recall": 1.0, "exact": True}, ValueError, "at most one of recall, exact and ef"),
+            ({"recall": 0}, ValueError, "recall: expected more than 0, up to 1, got 0"),
+            ({"recall": 1.01}, ValueError, "recall: expected more than 0, up to 1, got 1.01"),
+            ({"recall": float("nan")}, ValueError, "recall: .*got nan"),
             ({"params": {"a": 1}}, ValueError, "params are given without a filter"),
             ({"output_fields": "label"}, TypeError, "got the string 'label'"),
             ({"output_vectors": "image"}, TypeError, "got the string 'image'"),
@@ -393,59 +372,6 @@ class TestSearch:
     ) -> None:
         server.schema.vectors[0].dimension = 6
         assert len(items.search_batch(np.zeros((2, 6)), field="image")) == 2
-
-
-class TestSearchStream:
-    def test_one_result_for_each_item(self, items: Collection) -> None:
-        fill(items, 3)
-        queries = [grid(1)[0], grid(2), grid(3)]
-        with items.search_stream(iter(queries), limit=2, field="image") as stream:
-            found = list(stream)
-        assert [len(result) for result in found] == [1, 2, 3]
-        assert [result.keys.tolist() for result in found[:2]] == [[[0, 1]], [[0, 1], [1, 0]]]
-        assert found[0].warnings == ("careful",)
-        assert found[0][0].hits[0].distance == 0
-
-    def test_string_keys(self, notes: Collection) -> None:
-        notes.insert(["a", "b"], np.eye(2))
-        (result,) = notes.search_stream([np.eye(2)], limit=3)
-        assert result.keys.tolist() == [["a", "b", None], ["b", "a", None]]
-
-    def test_an_error_of_one_item_does_not_end_it(self, items: Collection) -> None:
-        fill(items, 3)
-        wrong = np.array([-1, 0, 0])
-        stream = items.search_stream([grid(1), wrong, grid(1)], limit=1, field="image")
-        assert next(stream).keys.tolist() == [[0]]
-        with pytest.raises(azimuth_db.InvalidArgument, match="not this one"):
-            next(stream)
-        assert next(stream).keys.tolist() == [[0]]
-        assert list(stream) == []
-
-    def test_an_error_of_the_call_ends_it(self, items: Collection) -> None:
-        fill(items, 3)
-        gone = np.array([-2, 0, 0])
-        stream = items.search_stream([grid(1), gone, grid(1)], limit=1, field="image")
-        assert len(next(stream)) == 1
-        with pytest.raises(azimuth_db.NotFound, match="it is gone"):
-            next(stream)
-        assert list(stream) == []
-
-    def test_what_is_no_vector_is_named(self, items: Collection) -> None:
-        fill(items, 3)
-        stream = items.search_stream([grid(1), "text"], limit=1, field="image")
-        assert len(next(stream)) == 1
-        with pytest.raises((ValueError, TypeError), match=r"queries\[1\]"):
-            next(stream)
-        assert list(stream) == []
-
-    def test_options_are_checked_before_anything_is_sent(
-        self, items: Collection, server: FakeServer
-    ) -> None:
-        with pytest.raises(ValueError, match="limit"):
-            items.search_stream([grid(1)], limit=0)
-        with pytest.raises(ValueError, match="exact and ef"):
-            items.search_stream([grid(1)], exact=True, ef=5)
-        assert "SearchBatchRequest" not in server.names()
 
 
 class TestReads:

@@ -36,6 +36,7 @@ TEST(SearchOptionsConversion, TakesEverythingOver) {
 
 TEST(SearchOptionsConversion, LeavesWhatIsUnsetToTheEngine) {
   ASSERT_OK_AND_ASSIGN(engine::SearchSpec spec, FromWire(pb::SearchOptions()));
+  EXPECT_EQ(spec.recall, std::nullopt);
   EXPECT_EQ(spec.ef, std::nullopt);
   EXPECT_FALSE(spec.exact);
   EXPECT_EQ(spec.projection.fields, std::nullopt);
@@ -43,11 +44,24 @@ TEST(SearchOptionsConversion, LeavesWhatIsUnsetToTheEngine) {
   EXPECT_EQ(spec.ef, 0U) << "zero is a value, which the engine refuses";
   ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { exact: true }")));
   EXPECT_TRUE(spec.exact);
+  ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { recall: 0.75 }")));
+  EXPECT_EQ(spec.recall, 0.75);
+  EXPECT_EQ(spec.ef, std::nullopt);
+  ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { recall: 0 }")));
+  EXPECT_EQ(spec.recall, 0) << "zero is a value, which the engine refuses";
 }
 
-TEST(SearchOptionsConversion, RefusesEfTogetherWithExact) {
-  EXPECT_THAT(FromWire(Parse<pb::SearchOptions>("params { ef: 9 exact: true }")),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("options.params: both ef")));
+TEST(SearchOptionsConversion, TakesOneOfRecallEfAndExact) {
+  for (const std::string params :
+       {"ef: 9 exact: true", "recall: 0.9 ef: 9", "recall: 0.9 exact: true",
+        "recall: 0.9 ef: 9 exact: true", "recall: 0 ef: 0"}) {
+    EXPECT_THAT(FromWire(Parse<pb::SearchOptions>("params { " + params + " }")),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         "options.params: more than one of recall, ef and exact is set; at most "
+                         "one of them is allowed"))
+        << params;
+  }
+  EXPECT_OK(FromWire(Parse<pb::SearchOptions>("params { recall: 0.9 exact: false }")));
 }
 
 TEST(SearchOptionsConversion, NamesAParameterThatIsWrong) {

@@ -1,0 +1,86 @@
+// Goal: the calibration section has the bytes of docs/FORMATS.md, and what is no such section is
+// refused.
+// Method: bytes put together by hand, read and written again; the same with one mistake.
+#include "base/bytes.h"
+#include "index/graph/calibration.h"
+#include "tests/support/matchers.h"
+
+#include "gtest/gtest.h"
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+
+namespace azimuth::index {
+namespace {
+
+using ::azimuth::testing::StatusIs;
+using ::testing::HasSubstr;
+
+std::string Header(uint32_t count, float error, uint16_t version = 1) {
+  std::string out = "AZL1";
+  PutLittle(out, version);
+  PutLittle(out, uint16_t{0});
+  PutLittle(out, count);
+  PutLittle(out, error);
+  return out;
+}
+
+std::string Point(uint32_t ef, float one, float ten, float hundred) {
+  std::string out;
+  PutLittle(out, ef);
+  for (const float number : {one, ten, hundred, 321.5F, 12.25F}) PutLittle(out, number);
+  return out;
+}
+
+absl::StatusOr<Calibration> Open(const std::string& bytes) {
+  return Calibration::Open(std::as_bytes(std::span(bytes)));
+}
+
+TEST(Calibration, HasTheBytesOfTheTable) {
+  const std::string bytes =
+      Header(2, 0.125F) + Point(14, 0.5F, 0.25F, 0) + Point(140, 1, 0.75F, 0.5F);
+  ASSERT_OK_AND_ASSIGN(const Calibration read, Open(bytes));
+  EXPECT_EQ(read.error(), 0.125F);
+  ASSERT_EQ(read.points().size(), 2U);
+  EXPECT_EQ(read.points()[0].ef, 14U);
+  EXPECT_EQ(read.points()[1].ef, 140U);
+  EXPECT_EQ(read.points()[1].recall, (std::array<float, 3>{1, 0.75F, 0.5F}));
+  EXPECT_EQ(read.points()[1].walked, 321.5F);
+  EXPECT_EQ(read.points()[1].rescored, 12.25F);
+  EXPECT_EQ(read.Save(), bytes);
+  EXPECT_EQ(Calibration().Save(), Header(0, 0));
+}
+
+TEST(Calibration, RefusesOtherBytes) {
+  const std::string good = Header(2, 0) + Point(14, 0.5F, 0.25F, 0) + Point(140, 1, 1, 1);
+  ASSERT_OK(Open(good));
+  for (size_t size = 0; size < good.size(); ++size) {
+    EXPECT_THAT(Open(good.substr(0, size)), StatusIs(absl::StatusCode::kDataLoss)) << size;
+  }
+  const auto expect = [](const std::string& bytes, const std::string& message) {
+    EXPECT_THAT(Open(bytes), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(message)));
+  };
+  expect(good + '\0', "65 bytes for 2 points");
+  expect('B' + good.substr(1), "magic is");
+  EXPECT_THAT(Open(Header(0, 0, 2)), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                              HasSubstr("version is 2; this program reads 1")));
+  for (const float error : {-1.0F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    expect(Header(0, error), "the error of codes is");
+  }
+  const auto expect_point = [&](const std::string& point) {
+    expect(Header(2, 0) + Point(14, 1, 1, 0) + point, "is not valid");
+  };
+  expect_point(Point(14, 1, 1, 1));
+  expect_point(Point(13, 1, 1, 1));
+  expect_point(Point(32769, 1, 1, 1));
+  expect_point(Point(20, 1.5F, 1, 1));
+  expect_point(Point(20, 1, -0.5F, 1));
+  expect_point(Point(20, 1, 1, std::nanf("")));
+  expect(Header(1, 0) + Point(0, 1, 1, 1), "the point of width 0 is not valid");
+}
+
+}  // namespace
+}  // namespace azimuth::index
