@@ -117,7 +117,8 @@ class Calibrator final {
         sum += result.recall[column];
         squares += result.recall[column] * result.recall[column];
       }
-      const double mean = sum / count;
+      // As if one query more had found nothing: that all of a few did says little.
+      const double mean = sum / (count + 1);
       const double variance = std::max(0.0, squares / count - mean * mean);
       point.recall[column] =
           static_cast<float>(std::max(0.0, mean - kErrorsLess * std::sqrt(variance / count)));

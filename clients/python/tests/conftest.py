@@ -365,14 +365,3 @@ def notes(db: Client, server: FakeServer) -> Collection:
     made.describe()
     server.requests.clear()
     return made
-
-
-def grid(n: int) -> Any:
-    """Returns n vectors (i, 0, 0)."""
-    matrix = np.zeros((n, 3), np.float64)
-    matrix[:, 0] = np.arange(n)
-    return matrix
-
-
-def fill(items: Collection, n: int = 10) -> None:
-    items.insert(np.arange(n), {"image": grid(n)}, {"label": np.arange(n) * 10})

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
-from conftest import fill, grid
 
 import azimuth_db
 from azimuth_db import Client, Collection, Field, FilterWarning, Record, VectorField, errors
@@ -19,6 +18,17 @@ from azimuth_db._transport import parse_address
 
 if TYPE_CHECKING:
     from conftest import FakeServer
+
+
+def grid(n: int) -> Any:
+    """Returns n vectors (i, 0, 0)."""
+    matrix = np.zeros((n, 3), np.float64)
+    matrix[:, 0] = np.arange(n)
+    return matrix
+
+
+def fill(items: Collection, n: int = 10) -> None:
+    items.insert(np.arange(n), {"image": grid(n)}, {"label": np.arange(n) * 10})
 
 
 class TestCollections:

@@ -155,7 +155,7 @@ TEST_F(SearchStreamTest, WhatIsNoStartEndsTheStream) {
       {"start { collection: 'c' database: 'other' options { limit: 1 } }",
        StatusCode::UNIMPLEMENTED, "start: database"},
       {"start { collection: 'c' options { limit: 1 params { ef: 1 exact: true } } }",
-       StatusCode::INVALID_ARGUMENT, "both ef and exact"}};
+       StatusCode::INVALID_ARGUMENT, "more than one of recall, ef and exact"}};
   for (const Case& wrong : cases) {
     Stream stream(*search_);
     stream.Send(wrong.first, {1, 0});
