@@ -57,6 +57,12 @@ def of(entry: int, *values: Any) -> Any:
         of(43, [start("nothing"), ask()], NOT_FOUND, "'nothing'"),
         of(86, [start(vector_field="x"), ask()], INVALID, "x"),
         of(78, [start(offset=1), ask()], UNIMPLEMENTED, "options.offset"),
+        of(
+            83,
+            [start(params=pb.SearchParams(recall=0.9, ef=9)), ask()],
+            INVALID,
+            "options.params: more than one of recall, ef and exact is set",
+        ),
     ],
 )
 def test_a_stream_that_is_no_search_is_refused(
@@ -93,13 +99,21 @@ def test_a_bad_message_is_answered_and_the_stream_goes_on(
             assert list(good.results[0].keys.int64_keys.values) == [1, 2, 3]
 
 
-@pytest.mark.bad_input(80)
-def test_a_bad_limit_is_the_answer_to_each_message(server: Server, watch: Watch) -> None:
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        of(80, {"limit": 16385}, "16385"),
+        of(83, {"params": pb.SearchParams(recall=1.5)}, "recall: 1.5; allowed is more than 0"),
+    ],
+)
+def test_a_bad_option_is_the_answer_to_each_message(
+    server: Server, watch: Watch, options: dict[str, Any], reason: str
+) -> None:
     with watch:
-        got, error = answers(server, [start(limit=16385), ask(), ask()])
+        got, error = answers(server, [start(**options), ask(), ask()])
         assert error is None
         assert [answer.code for answer in got] == [INVALID.value[0]] * 2
-        assert "16385" in got[0].message
+        assert reason in got[0].message
 
 
 @pytest.mark.bad_input(3)
