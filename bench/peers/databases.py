@@ -26,6 +26,7 @@ import numpy as np
 from session import Array, Searcher, read, run
 
 BATCH_ROWS = 1000
+REFINED = 2  # Candidates for each hit, where a database has codes only in its graph.
 
 
 class Database(Searcher):
@@ -126,13 +127,15 @@ class Lance(Database):
     def set_effort(self, name: str, value: float, limit: int) -> None:
         if name not in ("default", "ef"):
             raise no_such(name)
-        self._limit, self._ef = limit, int(value)
+        self._limit = limit
+        # It must reach as far as what is refined.
+        self._ef = max(int(value), REFINED * limit) if name == "ef" else 0
 
     def search(self, query: Array) -> Any:
         search = self._table.search(query).limit(self._limit).select(["key"])
         if self._ef:
             # Codes of 8 bits need their best in full precision to reach a high recall.
-            search = search.ef(self._ef).refine_factor(2)
+            search = search.ef(self._ef).refine_factor(REFINED)
         return search.to_arrow()
 
     def ids(self, found: Any) -> list[int]:
