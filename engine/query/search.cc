@@ -10,6 +10,7 @@
 #include "index/distance/distance.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -162,11 +163,24 @@ class Searcher final {
   absl::StatusOr<Walked> WalkWide(const Segment& segment, const Matches& matches,
                                   const SegmentPlan& plan, uint64_t ef, const float* query,
                                   SearchWork& work) {
-    top_.Reset(spec_.limit, &segment);
-    AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
-                        segment.Walk(slot_, query, ef, plan.distances_max, matches.admitted(), top_,
-                                     *scratch_, cancel_));
-    work.distances_computed += walked.distances_computed;
+    const auto walk = [&](uint64_t width) -> absl::StatusOr<index::GraphSearchResult> {
+      top_.Reset(spec_.limit, &segment);
+      AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult result,
+                          segment.Walk(slot_, query, width, plan.distances_max, matches.admitted(),
+                                       top_, *scratch_, cancel_));
+      work.distances_computed += result.distances_computed;
+      return result;
+    };
+    AZ_ASSIGN_OR_RETURN(index::GraphSearchResult walked, walk(ef));
+    // Where few rows are admitted, what is nearest of them is far from any query.
+    const bool tells = !spec_.ef.has_value() && 2 * matches.count >= segment.VectorCount(slot_);
+    if (tells && !walked.abandoned) {
+      const double wider = segment.Widening(slot_, query, top_.Sorted());
+      if (wider > 1) {
+        const double width = std::ceil(static_cast<double>(ef) * wider);
+        AZ_ASSIGN_OR_RETURN(walked, walk(static_cast<uint64_t>(std::min<double>(width, kEfMax))));
+      }
+    }
     // A graph need not reach every row; as many hits as rows match are promised.
     const uint64_t owed =
         std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});

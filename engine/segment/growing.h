@@ -77,6 +77,9 @@ class GrowingSegment final : public Segment {
                                 const index::Bitset* admitted, index::TopK& top,
                                 const CancelToken& cancel) const override;
   uint32_t WalkWidth(size_t, double, uint32_t limit) const override { return limit; }
+  double Widening(size_t, const float*, std::span<const index::Neighbor>) const override {
+    return 1;
+  }
   absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
                                                 uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,

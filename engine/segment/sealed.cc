@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -352,6 +353,15 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
   options.row_to_position = section.node_positions;
   return index::ScanRows(index::KernelsFor(ToIndexMetric(field.metric)), query, section.base,
                          field.dim, field.dim, section.node_count, options, top, cancel);
+}
+
+double SealedSegment::Widening(size_t vector_slot, const float* query,
+                               std::span<const index::Neighbor> found) const {
+  const VectorFieldDef& field = schema_.vectors[vector_slot];
+  const index::Metric metric = ToIndexMetric(field.metric);
+  const double norm =
+      metric == index::Metric::kIp ? std::sqrt(index::SquaredNorm({query, field.dim})) : 1;
+  return vectors_[vector_slot].calibration.Widening(found, metric, static_cast<float>(norm));
 }
 
 absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot, const float* query,

@@ -87,6 +87,8 @@ class SealedSegment final : public Segment {
   uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const override {
     return vectors_[vector_slot].calibration.Ef(recall, limit);
   }
+  double Widening(size_t vector_slot, const float* query,
+                  std::span<const index::Neighbor> found) const override;
   absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
                                                 uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,

@@ -30,6 +30,8 @@ constexpr size_t kQueriesPerTask = 8;
 constexpr size_t kTruthCandidates = 256;
 constexpr size_t kErrorNeighbors = 20;  // So many of the nearest say how far codes err.
 constexpr double kErrorShare = 0.997;
+constexpr double kUsualShare = 0.5;
+constexpr double kFarShare = 0.97;
 constexpr size_t kScanRows = 512;
 constexpr size_t kRescoreStep = 8;
 
@@ -39,8 +41,10 @@ struct Header {
   uint16_t reserved = 0;
   uint32_t points = 0;
   float error = 0;
+  std::array<float, Calibration::kLimits.size()> usual = {};
+  std::array<float, Calibration::kLimits.size()> far = {};
 };
-static_assert(sizeof(Header) == 16);
+static_assert(sizeof(Header) == 40);
 
 using Point = Calibration::Point;
 static_assert(sizeof(Point) == 24);  // As on disk.
@@ -60,6 +64,7 @@ class Calibrator final {
       : graph_(graph),
         codes_(codes),
         vectors_(vectors),
+        metric_(metric),
         dim_(dim),
         kernels_(KernelsFor(metric)),
         parallel_(parallel),
@@ -92,6 +97,23 @@ class Calibrator final {
         static_cast<std::ptrdiff_t>(kErrorShare * static_cast<double>(errors_.size() - 1));
     std::nth_element(errors_.begin(), errors_.begin() + at, errors_.end());
     return std::max(0.0F, *(errors_.begin() + at));
+  }
+
+  // Of the distances of the last of the nearest kLimits[column], as Calibration keeps them: what
+  // `share` of them do not exceed.
+  float BoundOf(size_t column, double share) const {
+    std::vector<float> bounds;
+    for (const Query& query : queries_) {
+      float bound = query.bound[column];
+      if (metric_ == Metric::kIp) {
+        bound /= static_cast<float>(std::sqrt(SquaredNorm({vectors_[query.node], dim_})));
+      }
+      if (std::isfinite(bound)) bounds.push_back(bound);
+    }
+    if (bounds.empty()) return 0;
+    const auto at = static_cast<std::ptrdiff_t>(share * static_cast<double>(bounds.size() - 1));
+    std::nth_element(bounds.begin(), bounds.begin() + at, bounds.end());
+    return *(bounds.begin() + at);
   }
 
   absl::StatusOr<Point> Measure(uint32_t ef, float error) {
@@ -301,6 +323,7 @@ class Calibrator final {
   const FrozenGraph& graph_;
   const CodedVectors* codes_;
   const std::span<const float* const> vectors_;
+  const Metric metric_;
   const size_t dim_;
   const DistanceKernels kernels_;
   const ParallelFor& parallel_;
@@ -360,6 +383,24 @@ uint32_t Calibration::Ef(double recall, uint32_t limit) const {
                   static_cast<uint32_t>(std::clamp<double>(std::ceil(ef - 1e-6), 1, kEfMax)));
 }
 
+double Calibration::Widening(std::span<const Neighbor> found, Metric metric,
+                             float query_norm) const {
+  // Measured with clusters of 24 dimensions whose centers are not those of the rows.
+  constexpr double kLeast = 1.5;
+  constexpr double kSlope = 3;
+  constexpr double kMost = 8;
+  for (size_t column = kColumns; column-- > 0;) {
+    if (found.size() < kLimits[column]) continue;
+    float distance = found[kLimits[column] - 1].distance;
+    if (metric == Metric::kIp) distance /= query_norm;
+    const float spread = far_[column] - usual_[column];
+    if (!(spread > 0) || !(distance > far_[column])) return 1;
+    const double farther = (double{distance} - far_[column]) / spread;
+    return std::min(kMost, kLeast + kSlope * farther);
+  }
+  return 1;
+}
+
 bool Calibration::Reaches(double recall) const {
   for (size_t column = 0; column < kColumns; ++column) {
     const bool reached = std::any_of(points_.begin(), points_.end(), [&](const Point& point) {
@@ -408,6 +449,8 @@ std::string Calibration::Save() const {
   Header header;
   header.points = static_cast<uint32_t>(points_.size());
   header.error = error_;
+  header.usual = usual_;
+  header.far = far_;
   std::string out(reinterpret_cast<const char*>(&header), sizeof(header));
   if (!points_.empty()) {
     out.append(reinterpret_cast<const char*>(points_.data()), points_.size() * sizeof(Point));
@@ -435,8 +478,15 @@ absl::StatusOr<Calibration> Calibration::Open(std::span<const std::byte> bytes) 
   if (!(header.error >= 0) || std::isinf(header.error)) {
     return DataLoss("calibration: the error of codes is %g", header.error);
   }
+  const auto finite = [](float distance) { return std::isfinite(distance); };
+  if (!std::all_of(header.usual.begin(), header.usual.end(), finite) ||
+      !std::all_of(header.far.begin(), header.far.end(), finite)) {
+    return DataLoss("calibration: a distance of neighbours is not finite");
+  }
   Calibration result;
   result.error_ = header.error;
+  result.usual_ = header.usual;
+  result.far_ = header.far;
   result.points_.resize(header.points);
   if (header.points > 0) {
     std::memcpy(result.points_.data(), bytes.data() + sizeof(header),
@@ -465,6 +515,10 @@ absl::StatusOr<Calibration> Calibrate(const FrozenGraph& graph, const CodedVecto
   AZ_RETURN_IF_ERROR(calibrator.ChooseQueries(options));
   if (!calibrator.has_queries()) return result;
   result.error_ = calibrator.Error();
+  for (size_t column = 0; column < kColumns; ++column) {
+    result.usual_[column] = calibrator.BoundOf(column, kUsualShare);
+    result.far_[column] = calibrator.BoundOf(column, kFarShare);
+  }
   for (const uint32_t ef : kWidths) {
     AZ_ASSIGN_OR_RETURN(const Point point, calibrator.Measure(ef, result.error_));
     result.points_.push_back(point);

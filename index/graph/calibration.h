@@ -52,6 +52,10 @@ class Calibration final {
   // The least width that reaches `recall` (0 to 1) for `limit` neighbours; at least `limit`. Beyond
   // what has been reached it goes on by doubling.
   uint32_t Ef(double recall, uint32_t limit) const;
+  // How much wider a walk of a query has to be that found `found` (nearest first): 1 for one whose
+  // neighbours are as near as those of rows are, more for queries that are unlike the rows, which
+  // lie farther from them. `query_norm` is the norm of the query itself; it counts with kIp only.
+  double Widening(std::span<const Neighbor> found, Metric metric, float query_norm) const;
   // Whether some width that was measured reaches `recall` for each of kLimits.
   bool Reaches(double recall) const;
   // What is to be measured again after a walk of a query of that norm (EncodedQuery::norm).
@@ -72,6 +76,10 @@ class Calibration final {
                                                const CancelToken&);
   std::vector<Point> points_;  // Ascending by ef.
   float error_ = 0;
+  // Of the distances of the last of the nearest kLimits of rows the median, and what 3 of 100
+  // exceed; with kIp shares of the query's norm. Equal: nothing is known.
+  std::array<float, kLimits.size()> usual_ = {};
+  std::array<float, kLimits.size()> far_ = {};
 };
 
 // Of a graph and its vectors, `dim` floats each, and the codes that it is walked by, all in node

@@ -7,11 +7,13 @@
 
 #include "gtest/gtest.h"
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace azimuth::index {
 namespace {
@@ -19,12 +21,16 @@ namespace {
 using ::azimuth::testing::StatusIs;
 using ::testing::HasSubstr;
 
-std::string Header(uint32_t count, float error, uint16_t version = 1) {
+using Distances = std::array<float, 6>;
+
+std::string Header(uint32_t count, float error, uint16_t version = 1,
+                   const Distances& distances = {}) {
   std::string out = "AZL1";
   PutLittle(out, version);
   PutLittle(out, uint16_t{0});
   PutLittle(out, count);
   PutLittle(out, error);
+  for (const float distance : distances) PutLittle(out, distance);
   return out;
 }
 
@@ -40,8 +46,8 @@ absl::StatusOr<Calibration> Open(const std::string& bytes) {
 }
 
 TEST(Calibration, HasTheBytesOfTheTable) {
-  const std::string bytes =
-      Header(2, 0.125F) + Point(14, 0.5F, 0.25F, 0) + Point(140, 1, 0.75F, 0.5F);
+  const std::string bytes = Header(2, 0.125F, 1, {1, 2, 4, 2, 3, 6}) + Point(14, 0.5F, 0.25F, 0) +
+                            Point(140, 1, 0.75F, 0.5F);
   ASSERT_OK_AND_ASSIGN(const Calibration read, Open(bytes));
   EXPECT_EQ(read.error(), 0.125F);
   ASSERT_EQ(read.points().size(), 2U);
@@ -50,6 +56,17 @@ TEST(Calibration, HasTheBytesOfTheTable) {
   EXPECT_EQ(read.points()[1].recall, (std::array<float, 3>{1, 0.75F, 0.5F}));
   EXPECT_EQ(read.points()[1].walked, 321.5F);
   EXPECT_EQ(read.points()[1].rescored, 12.25F);
+  // Of the rank of the largest limit that is reached, and 1 up to its bound.
+  std::vector<Neighbor> found(12, Neighbor{0, 0});
+  found[9].distance = 3;
+  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 1);
+  found[9].distance = 3.5F;
+  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 3);
+  EXPECT_EQ(read.Widening(found, Metric::kIp, 2), 1);
+  found[9].distance = 1000;
+  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 8);
+  EXPECT_EQ(read.Widening({}, Metric::kL2, 1), 1);
+  EXPECT_EQ(Calibration().Widening(found, Metric::kL2, 1), 1);
   EXPECT_EQ(read.Save(), bytes);
   EXPECT_EQ(Calibration().Save(), Header(0, 0));
 }
@@ -63,13 +80,15 @@ TEST(Calibration, RefusesOtherBytes) {
   const auto expect = [](const std::string& bytes, const std::string& message) {
     EXPECT_THAT(Open(bytes), StatusIs(absl::StatusCode::kDataLoss, HasSubstr(message)));
   };
-  expect(good + '\0', "65 bytes for 2 points");
+  expect(good + '\0', "89 bytes for 2 points");
   expect('B' + good.substr(1), "magic is");
   EXPECT_THAT(Open(Header(0, 0, 2)), StatusIs(absl::StatusCode::kFailedPrecondition,
                                               HasSubstr("version is 2; this program reads 1")));
   for (const float error : {-1.0F, std::nanf(""), std::numeric_limits<float>::infinity()}) {
     expect(Header(0, error), "the error of codes is");
   }
+  expect(Header(0, 0, 1, {0, 0, 0, 0, 0, std::nanf("")}), "is not finite");
+  expect(Header(0, 0, 1, {std::numeric_limits<float>::infinity()}), "is not finite");
   const auto expect_point = [&](const std::string& point) {
     expect(Header(2, 0) + Point(14, 1, 1, 0) + point, "is not valid");
   };
