@@ -49,6 +49,8 @@ static_assert(sizeof(Header) == 40);
 using Point = Calibration::Point;
 static_assert(sizeof(Point) == 24);  // As on disk.
 constexpr size_t kColumns = Calibration::kLimits.size();
+// The first of kLimits of whose recall a few dozens of queries say enough.
+constexpr size_t kFirstSure = 1;
 
 // A row as a query, and its true neighbours.
 struct Query {
@@ -139,8 +141,9 @@ class Calibrator final {
         sum += result.recall[column];
         squares += result.recall[column] * result.recall[column];
       }
-      // As if one query more had found nothing: that all of a few did says little.
-      const double mean = sum / (count + 1);
+      // As if one neighbour more had not been found: that all of a few were says little.
+      const double neighbors = count * Calibration::kLimits[column];
+      const double mean = sum / count * neighbors / (neighbors + 1);
       const double variance = std::max(0.0, squares / count - mean * mean);
       point.recall[column] =
           static_cast<float>(std::max(0.0, mean - kErrorsLess * std::sqrt(variance / count)));
@@ -365,17 +368,26 @@ double EfOfColumn(const std::vector<Point>& points, size_t column, double recall
   return before->ef * std::clamp(more, 2.0, 16.0);
 }
 
+// The width for limits of one column. A few queries say little of how often the nearest is missed:
+// no more often than the nearest ten are, and half of that width is not too much.
+double WidthOf(const std::vector<Point>& points, size_t column, double recall) {
+  const double ef = EfOfColumn(points, column, recall);
+  if (column >= kFirstSure) return ef;
+  const double sure = EfOfColumn(points, kFirstSure, recall);
+  return std::clamp(ef, sure / 2, sure);
+}
+
 }  // namespace
 
 uint32_t Calibration::Ef(double recall, uint32_t limit) const {
   double ef = 0;
   if (limit <= kLimits.front()) {
-    ef = EfOfColumn(points_, 0, recall);
+    ef = WidthOf(points_, 0, recall);
   } else if (limit >= kLimits.back()) {
     ef = EfOfColumn(points_, kColumns - 1, recall) * limit / kLimits.back();
   } else {
     const size_t column = limit < kLimits[1] ? 0 : 1;
-    ef = Between(std::log(kLimits[column]), EfOfColumn(points_, column, recall),
+    ef = Between(std::log(kLimits[column]), WidthOf(points_, column, recall),
                  std::log(kLimits[column + 1]), EfOfColumn(points_, column + 1, recall),
                  std::log(limit));
   }
@@ -402,7 +414,7 @@ double Calibration::Widening(std::span<const Neighbor> found, Metric metric,
 }
 
 bool Calibration::Reaches(double recall) const {
-  for (size_t column = 0; column < kColumns; ++column) {
+  for (size_t column = kFirstSure; column < kColumns; ++column) {
     const bool reached = std::any_of(points_.begin(), points_.end(), [&](const Point& point) {
       return point.recall[column] >= recall;
     });
@@ -522,7 +534,7 @@ absl::StatusOr<Calibration> Calibrate(const FrozenGraph& graph, const CodedVecto
   for (const uint32_t ef : kWidths) {
     AZ_ASSIGN_OR_RETURN(const Point point, calibrator.Measure(ef, result.error_));
     result.points_.push_back(point);
-    const bool enough = std::all_of(point.recall.begin(), point.recall.end(),
+    const bool enough = std::all_of(point.recall.begin() + kFirstSure, point.recall.end(),
                                     [&](float recall) { return recall >= options.recall_enough; });
     if (enough || ef >= graph.node_count()) break;
   }

@@ -28,7 +28,7 @@ namespace azimuth::index {
 struct CalibrateOptions {
   uint64_t seed = 1;
   uint32_t queries_max = 500;
-  float recall_enough = 0.995F;  // For each of Calibration::kLimits; wider walks are not measured.
+  float recall_enough = 0.995F;  // For limits of 10 and 100; wider walks are not measured.
 };
 
 class Calibration final {
@@ -56,7 +56,7 @@ class Calibration final {
   // neighbours are as near as those of rows are, more for queries that are unlike the rows, which
   // lie farther from them. `query_norm` is the norm of the query itself; it counts with kIp only.
   double Widening(std::span<const Neighbor> found, Metric metric, float query_norm) const;
-  // Whether some width that was measured reaches `recall` for each of kLimits.
+  // Whether some width that was measured reaches `recall` for limits of 10 and 100.
   bool Reaches(double recall) const;
   // What is to be measured again after a walk of a query of that norm (EncodedQuery::norm).
   RescoreOptions Rescore(uint32_t limit, float query_norm) const;
