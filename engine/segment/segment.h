@@ -144,8 +144,8 @@ class Segment : public index::TieOrder {
   // REQUIRES: HasGraph. The least width of a walk that finds the share `recall` of the `limit`
   // nearest, as far as is known; at least `limit`.
   virtual uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const = 0;
-  // REQUIRES: HasGraph. After a walk for `query` that found `found`, nearest first: how many times as
-  // wide one has to be. More than 1 for queries that are unlike the rows.
+  // REQUIRES: HasGraph. After a walk for `query` that found `found`, nearest first: how many times
+  // as wide one has to be. More than 1 for queries that are unlike the rows.
   virtual double Widening(size_t vector_slot, const float* query,
                           std::span<const index::Neighbor> found) const = 0;
   // REQUIRES: HasGraph. Pushes what a walk of width `ef` finds, measured in full precision: all of
