@@ -25,6 +25,8 @@ constexpr uint32_t kEfMax = 32768;
 constexpr uint32_t kRowsPerQuery = 75;
 constexpr uint32_t kQueriesMin = 32;
 constexpr double kErrorsLess = 0.5;  // Standard errors.
+// Recall for one neighbour is taken as if so many queries more had found it as often as ten.
+constexpr double kQueriesAlike = 100;
 constexpr size_t kQueriesPerTask = 8;
 // The true neighbours are looked for among so many of the nearest by codes.
 constexpr size_t kTruthCandidates = 256;
@@ -117,11 +119,20 @@ class Calibrator final {
         sum += result.recall[column];
         squares += result.recall[column] * result.recall[column];
       }
-      // As if one query more had found nothing: that all of a few did says little.
-      const double mean = sum / (count + 1);
-      const double variance = std::max(0.0, squares / count - mean * mean);
-      point.recall[column] =
-          static_cast<float>(std::max(0.0, mean - kErrorsLess * std::sqrt(variance / count)));
+    const auto less = [](double mean, double variance, double of) {
+      const double recall = mean - kErrorsLess * std::sqrt(std::max(0.0, variance) / of);
+      return static_cast<float>(std::max(0.0, recall));
+    };
+    std::array<double, kColumns> means = {};
+      const double mean = sum / count;
+      means[column] = mean;
+      point.recall[column] = less(mean, squares / count - mean * mean, count);
+    }
+    // One neighbour each of a few queries says little: that all are found, nothing.
+    if (ef >= Calibration::kLimits[1]) {
+      const double of = count + kQueriesAlike;
+      const double mean = (count * means[0] + kQueriesAlike * means[1]) / of;
+      point.recall[0] = less(mean, mean * (1 - mean), of);
     }
     return point;
   }
