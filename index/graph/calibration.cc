@@ -25,9 +25,15 @@ constexpr uint32_t kEfMax = 32768;
 constexpr uint32_t kRowsPerQuery = 75;
 constexpr uint32_t kQueriesMin = 32;
 constexpr double kErrorsLess = 0.5;  // Standard errors.
+// Recall for one neighbour is taken as if so many queries more had found it as often as ten.
+constexpr double kQueriesAlike = 100;
 constexpr size_t kQueriesPerTask = 8;
 // The true neighbours are looked for among so many of the nearest by codes.
 constexpr size_t kTruthCandidates = 256;
+// So many queries are answered by the vectors, too; unless the candidates have this share of what
+// those find, all are.
+constexpr size_t kQueriesChecked = 32;
+constexpr double kTruthShareMin = 0.995;
 constexpr size_t kErrorNeighbors = 20;  // So many of the nearest say how far codes err.
 constexpr double kErrorShare = 0.997;
 constexpr double kUsualShare = 0.5;
@@ -55,6 +61,7 @@ constexpr size_t kFirstSure = 1;
 // A row as a query, and its true neighbours.
 struct Query {
   uint32_t node = 0;
+  std::vector<float> nearest;              // Ascending, at most the last of kLimits.
   std::array<float, kColumns> bound = {};  // The distance of the last of the nearest kLimits.
 };
 
@@ -88,7 +95,10 @@ class Calibrator final {
     if (nodes.size() > wanted) nodes.resize(wanted);
     queries_.resize(nodes.size());
     for (size_t i = 0; i < nodes.size(); ++i) queries_[i].node = nodes[i];
-    return ForQueries([&](size_t begin, size_t end) { return FindTruth(begin, end); });
+    if (codes_ == nullptr) return FindTruths(queries_.size(), false);
+    AZ_RETURN_IF_ERROR(FindTruths(queries_.size(), true));
+    AZ_ASSIGN_OR_RETURN(const bool good, CandidatesAreGood());
+    return good ? absl::OkStatus() : FindTruths(queries_.size(), false);
   }
 
   // The error of codes that only the worst near neighbours exceed.
@@ -120,8 +130,8 @@ class Calibrator final {
 
   absl::StatusOr<Point> Measure(uint32_t ef, float error) {
     results_.assign(queries_.size(), {});
-    AZ_RETURN_IF_ERROR(
-        ForQueries([&](size_t begin, size_t end) { return Walk(begin, end, ef, error); }));
+    AZ_RETURN_IF_ERROR(ForQueries(
+        queries_.size(), [&](size_t begin, size_t end) { return Walk(begin, end, ef, error); }));
     Point point;
     point.ef = ef;
     const auto count = static_cast<double>(queries_.size());
@@ -133,6 +143,11 @@ class Calibrator final {
     }
     point.walked = static_cast<float>(walked / count);
     point.rescored = static_cast<float>(rescored / count);
+    const auto less = [](double mean, double variance, double of) {
+      const double recall = mean - kErrorsLess * std::sqrt(std::max(0.0, variance) / of);
+      return static_cast<float>(std::max(0.0, recall));
+    };
+    std::array<double, kColumns> means = {};
     for (size_t column = 0; column < kColumns; ++column) {
       if (ef < Calibration::kLimits[column]) continue;
       double sum = 0;
@@ -141,12 +156,15 @@ class Calibrator final {
         sum += result.recall[column];
         squares += result.recall[column] * result.recall[column];
       }
-      // As if one neighbour more had not been found: that all of a few were says little.
-      const double neighbors = count * Calibration::kLimits[column];
-      const double mean = sum / count * neighbors / (neighbors + 1);
-      const double variance = std::max(0.0, squares / count - mean * mean);
-      point.recall[column] =
-          static_cast<float>(std::max(0.0, mean - kErrorsLess * std::sqrt(variance / count)));
+      const double mean = sum / count;
+      means[column] = mean;
+      point.recall[column] = less(mean, squares / count - mean * mean, count);
+    }
+    // One neighbour each of a few queries says little: that all are found, nothing.
+    if (ef >= Calibration::kLimits[1]) {
+      const double of = count + kQueriesAlike;
+      const double mean = (count * means[0] + kQueriesAlike * means[1]) / of;
+      point.recall[0] = less(mean, mean * (1 - mean), of);
     }
     return point;
   }
@@ -160,15 +178,15 @@ class Calibrator final {
     uint64_t rescored = 0;
   };
 
-  // Runs body(begin, end) over all queries; the first error.
+  // Runs body(begin, end) over the first `count` queries; the first error.
   template <typename Body>
-  absl::Status ForQueries(const Body& body) {
-    const size_t tasks = (queries_.size() + kQueriesPerTask - 1) / kQueriesPerTask;
+  absl::Status ForQueries(size_t count, const Body& body) {
+    const size_t tasks = (count + kQueriesPerTask - 1) / kQueriesPerTask;
     Mutex mu;
     absl::Status status;
     parallel_(tasks, [&](size_t task) {
       const size_t begin = task * kQueriesPerTask;
-      absl::Status done = body(begin, std::min(queries_.size(), begin + kQueriesPerTask));
+      absl::Status done = body(begin, std::min(count, begin + kQueriesPerTask));
       if (done.ok()) return;
       MutexLock lock(mu);
       status.Update(std::move(done));
@@ -176,13 +194,53 @@ class Calibrator final {
     return status;
   }
 
-  absl::Status FindTruth(size_t begin, size_t end) {
+  // Of the first `count` queries, and how far codes err; by codes from candidates.
+  absl::Status FindTruths(size_t count, bool by_codes) {
+    {
+      MutexLock lock(mu_);
+      errors_.clear();
+    }
+    return ForQueries(count,
+                      [&](size_t begin, size_t end) { return FindTruth(begin, end, by_codes); });
+  }
+
+  // Whether the nearest are among the candidates. Those of codes that are too coarse for how near
+  // rows lie are any, and a walk by the same codes would find just them.
+  absl::StatusOr<bool> CandidatesAreGood() {
+    const std::vector<Query> candidates = queries_;
+    std::vector<float> errors;
+    {
+      MutexLock lock(mu_);
+      errors = errors_;
+    }
+    const size_t count = std::min(kQueriesChecked, queries_.size());
+    AZ_RETURN_IF_ERROR(FindTruths(count, false));
+    for (size_t column = 0; column < kColumns; ++column) {
+      size_t hits = 0;
+      size_t all = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const size_t limit =
+            std::min<size_t>(Calibration::kLimits[column], queries_[i].nearest.size());
+        const std::vector<float>& found = candidates[i].nearest;
+        all += limit;
+        for (size_t at = 0; at < std::min(limit, found.size()); ++at) {
+          hits += found[at] <= queries_[i].bound[column] ? 1 : 0;
+        }
+      }
+      if (static_cast<double>(hits) < kTruthShareMin * static_cast<double>(all)) return false;
+    }
+    MutexLock lock(mu_);
+    errors_ = std::move(errors);
+    return true;
+  }
+
+  absl::Status FindTruth(size_t begin, size_t end, bool by_codes) {
     const size_t count = end - begin;
     std::vector<EncodedQuery> encoded(count);
     std::vector<CodeQuery> views(count);
     std::vector<TopK> nearest(count);
     for (size_t i = 0; i < count; ++i) {
-      nearest[i].Reset(kTruthCandidates, nullptr);
+      nearest[i].Reset(by_codes ? kTruthCandidates : Calibration::kLimits.back(), nullptr);
       if (codes_ == nullptr) continue;
       codes_->EncodeQuery(vectors_[queries_[begin + i].node], encoded[i]);
       views[i] = encoded[i].view();
@@ -191,7 +249,7 @@ class Calibrator final {
     for (uint32_t first = 0; first < graph_.node_count(); first += kScanRows) {
       AZ_RETURN_IF_ERROR(cancel_.Check());
       const size_t rows = std::min<size_t>(kScanRows, graph_.node_count() - first);
-      if (codes_ != nullptr) {
+      if (by_codes) {
         codes_->kernels().tile(views.data(), count, codes_->rows(), first, rows, distances.data());
       } else {
         ScanVectors(begin, count, first, rows, distances.data());
@@ -210,12 +268,24 @@ class Calibrator final {
     std::vector<float> errors;
     for (size_t i = 0; i < count; ++i) {
       Query& query = queries_[begin + i];
-      std::vector<std::pair<float, float>> exact;  // The distance, and that by codes.
-      for (const Neighbor& near : nearest[i].Sorted()) {
-        const float distance = kernels_.pair(vectors_[query.node], vectors_[near.position], dim_);
-        if (!std::isnan(distance)) exact.emplace_back(distance, near.distance);
+      std::vector<uint32_t> nodes;
+      for (const Neighbor& near : nearest[i].Sorted()) nodes.push_back(near.position);
+      std::vector<float> coded(nodes.size());
+      if (codes_ != nullptr) {
+        codes_->kernels().gather(views[i], codes_->rows(), nodes.data(), nodes.size(),
+                                 coded.data());
       }
-      std::sort(exact.begin(), exact.end());
+      std::vector<std::pair<float, float>> exact;  // The distance, and that by codes.
+      for (size_t near = 0; near < nodes.size(); ++near) {
+        const float distance = kernels_.pair(vectors_[query.node], vectors_[nodes[near]], dim_);
+        if (!std::isnan(distance)) exact.emplace_back(distance, coded[near]);
+      }
+      std::sort(exact.begin(), exact.end(),
+                [](const auto& a, const auto& b) { return a.first < b.first; });
+      query.nearest.clear();
+      for (size_t at = 0; at < exact.size() && at < Calibration::kLimits.back(); ++at) {
+        query.nearest.push_back(exact[at].first);
+      }
       for (size_t column = 0; column < kColumns; ++column) {
         const size_t at = std::min<size_t>(Calibration::kLimits[column], exact.size());
         query.bound[column] =

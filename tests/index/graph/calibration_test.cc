@@ -203,6 +203,40 @@ TEST(Calibration, KnowsThatCoarserCodesErrMore) {
   EXPECT_EQ(Calibrated(vectors, Metric::kL2, std::nullopt).calibration.error(), 0);
 }
 
+// Few queries are no reason for walks that are as wide as the graph.
+TEST(Calibration, ASmallGraphIsWalkedNarrowly) {
+  const Vectors vectors = Clustered(1000, 32, 1);
+  const Queries queries(vectors, Metric::kL2, Clustered(300, 32, 2));
+  const auto graph = std::make_shared<Searchable>(vectors, Metric::kL2);
+  for (const auto& kind : {std::optional<CodeKind>(kCodeKinds[0]),
+                           std::optional<CodeKind>(kCodeKinds[1]), std::optional<CodeKind>()}) {
+    const Calibrated calibrated(graph, Metric::kL2, kind);
+    EXPECT_TRUE(calibrated.calibration.Reaches(0.99));
+    EXPECT_LE(calibrated.calibration.Ef(0.95, 1), 60u);
+    EXPECT_LE(calibrated.calibration.Ef(0.95, 10), 100u);
+    EXPECT_LE(calibrated.calibration.Ef(0.99, 10), 200u);
+    for (const uint32_t limit : {1U, 10U}) {
+      EXPECT_GE(calibrated.RecallOf(queries, 0.95, limit), 0.92) << limit;
+    }
+  }
+}
+
+// Two groups of rows that are so near to each other that they have one code each: what a walk by
+// codes finds is what the codes say, but not the nearest.
+TEST(Calibration, CodesThatSayNothingReachNothing) {
+  Vectors vectors = NormalVectors(4000, 32, 1);
+  for (size_t i = 0; i < vectors.data.size(); ++i) {
+    vectors.data[i] = (i / 32 % 2 == 0 ? 500.0F : -500.0F) + vectors.data[i] / 10;
+  }
+  const auto graph = std::make_shared<Searchable>(vectors, Metric::kL2);
+  for (const CodeKind kind : {kCodeKinds[0], kCodeKinds[1]}) {
+    const Calibration coded = Calibrated(graph, Metric::kL2, kind).calibration;
+    EXPECT_FALSE(coded.Reaches(0.9)) << NameOf(kind);
+    EXPECT_LT(coded.points().back().recall[1], 0.9F) << NameOf(kind);
+  }
+  EXPECT_TRUE(Calibrated(graph, Metric::kL2, std::nullopt).calibration.Reaches(0.985));
+}
+
 TEST(Calibration, ADefaultOneGuessesAndMeasuresAllAgain) {
   const Calibration none;
   ExpectMonotone(none);
