@@ -92,7 +92,7 @@ uint32_t Calibration::Ef(double recall, uint32_t limit) const {
 double Calibration::Widening(std::span<const Neighbor> found, Metric metric,
                              float query_norm) const {
   // Measured with clusters of 24 dimensions whose centers are not those of the rows.
-  constexpr double kLeast = 1.5;
+  constexpr double kLeast = 2;
   constexpr double kSlope = 3;
   constexpr double kMost = 8;
   for (size_t column = kColumns; column-- > 0;) {

@@ -61,7 +61,7 @@ TEST(Calibration, HasTheBytesOfTheTable) {
   found[9].distance = 3;
   EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 1);
   found[9].distance = 3.5F;
-  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 3);
+  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 3.5);
   EXPECT_EQ(read.Widening(found, Metric::kIp, 2), 1);
   found[9].distance = 1000;
   EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 8);
