@@ -76,7 +76,7 @@ class Calibration final {
                                                const CancelToken&);
   std::vector<Point> points_;  // Ascending by ef.
   float error_ = 0;
-  // Of the distances of the last of the nearest kLimits of rows the median, and what 3 of 100
+  // Of the distances of the last of the nearest kLimits of rows the median, and what some 3 of 100
   // exceed; with kIp shares of the query's norm. Equal: nothing is known.
   std::array<float, kLimits.size()> usual_ = {};
   std::array<float, kLimits.size()> far_ = {};

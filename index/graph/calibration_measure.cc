@@ -34,6 +34,7 @@ constexpr double kTruthShareMin = 0.995;
 constexpr size_t kErrorNeighbors = 20;  // So many of the nearest say how far codes err.
 constexpr double kErrorShare = 0.997;
 constexpr double kUsualShare = 0.5;
+constexpr double kHighShare = 0.84;  // A deviation above the median, if they were Gaussian.
 constexpr double kFarShare = 0.97;
 constexpr size_t kScanRows = 512;
 constexpr size_t kRescoreStep = 8;
@@ -405,7 +406,10 @@ absl::StatusOr<Calibration> Calibrate(const FrozenGraph& graph, const CodedVecto
   result.error_ = calibrator.Error();
   for (size_t column = 0; column < kColumns; ++column) {
     result.usual_[column] = calibrator.BoundOf(column, kUsualShare);
-    result.far_[column] = calibrator.BoundOf(column, kFarShare);
+    // Or two deviations: of a few queries the highest themselves say little.
+    const float high = calibrator.BoundOf(column, kHighShare);
+    result.far_[column] =
+        std::min(calibrator.BoundOf(column, kFarShare), high + (high - result.usual_[column]));
   }
   for (const uint32_t ef : kWidths) {
     AZ_ASSIGN_OR_RETURN(const Point point, calibrator.Measure(ef, result.error_));
