@@ -62,6 +62,7 @@ struct Settings {
   uint32_t connections = 1;
   uint32_t in_flight_max = 1024;
   std::string samples;  // A file for all calls; empty: none.
+  std::string answers;  // A file for what was found; likewise.
   SearchSettings search;
   UpsertSettings upsert;
 };
@@ -87,7 +88,9 @@ Clock::duration FromSeconds(double seconds) {
 class Load final {
  public:
   Load(const Settings& settings, const Operation& operation)
-      : settings_(settings), operation_(operation) {}
+      : settings_(settings),
+        operation_(operation),
+        answers_(settings.answers.empty() ? 0 : operation.calls_of_a_round()) {}
 
   void Run() {
     start_ = Clock::now();
@@ -111,6 +114,7 @@ class Load final {
 
   std::string Report() const;
   bool WriteSamples() const;
+  bool WriteAnswers() const;
   bool succeeded() const {
     return std::any_of(samples_.begin(), samples_.end(), [](const Sample& s) { return !s.code; });
   }
@@ -147,10 +151,11 @@ class Load final {
       in_flight_most_ = std::max(in_flight_most_, ++in_flight_);
     }
     std::unique_ptr<Call> call = operation_.Make();
+    call->number = next_.fetch_add(1);
     call->due = due;
     call->sent = Clock::now();
     call->context.set_deadline(std::chrono::system_clock::now() + FromSeconds(settings_.timeout));
-    operation_.Start(next_.fetch_add(1), *call, queue_);
+    operation_.Start(*call, queue_);
     static_cast<void>(call.release());  // Complete has it.
   }
 
@@ -161,6 +166,9 @@ class Load final {
       const Clock::time_point now = Clock::now();
       samples_.push_back({Nanos(call->due.time_since_epoch()), Nanos(call->sent - call->due),
                           Nanos(now - call->due), call->status.error_code()});
+      if (call->number < answers_.size() && call->status.ok()) {
+        operation_.AppendAnswers(*call, answers_[call->number]);
+      }
       if (!call->status.ok() && error_.empty()) error_ = call->status.error_message();
       if (settings_.closed_loop > 0 && !stopped_.load() && !Ended(now)) Send(now);
       MutexLock lock(mu_);
@@ -176,8 +184,9 @@ class Load final {
   Clock::duration measured_{};
   std::atomic<bool> stopped_{false};
   std::atomic<uint64_t> next_{0};
-  std::vector<Sample> samples_;  // Of the completing thread until it ends, like error_.
+  std::vector<Sample> samples_;  // Of the completing thread until it ends, like the next two.
   std::string error_;
+  std::vector<std::vector<int64_t>> answers_;  // Of the first calls, by number.
   Mutex mu_;
   CondVar done_;
   uint32_t in_flight_ AZ_GUARDED_BY(mu_) = 0;
@@ -248,10 +257,20 @@ bool Load::WriteSamples() const {
   return file.flush().good();
 }
 
+bool Load::WriteAnswers() const {
+  std::ofstream file(settings_.answers, std::ios::binary | std::ios::trunc);
+  for (const std::vector<int64_t>& keys : answers_) {
+    if (keys.empty()) return false;
+    file.write(reinterpret_cast<const char*>(keys.data()),
+               static_cast<std::streamsize>(keys.size() * sizeof(int64_t)));
+  }
+  return file.flush().good();
+}
+
 void DeclareOptions(CLI::App& app, Settings& settings) {
   app.add_option("--address", settings.address, "HOST:PORT of the server")->required();
   app.add_option("--mode", settings.mode, "What is called")
-      ->check(CLI::IsMember({"search", "upsert"}));
+      ->check(CLI::IsMember({"search", "search_batch", "upsert"}));
   app.add_option("--vectors", settings.vectors, "Queries or what is written: .npy, .fvecs, floats")
       ->required();
   app.add_option("--dim", settings.dim, "Dimension of a file of bare floats");
@@ -273,10 +292,16 @@ void DeclareOptions(CLI::App& app, Settings& settings) {
       ->check(CLI::Range(1, 65536));
   app.add_option("--samples", settings.samples,
                  "File for all calls, as 4 x int64: due (ns, CLOCK_MONOTONIC), lag, latency, code");
+  app.add_option("--answers", settings.answers,
+                 "File for the keys that the searches of each query found, as int64: --limit of "
+                 "each, -1 where there are fewer");
   app.add_option("--field", settings.search.vector_field, "Vector field (upsert needs it)");
   app.add_option("--collection", settings.search.collection, "Its name")->required();
   app.add_option("--limit", settings.search.limit, "Hits of a search");
   app.add_option("--ef", settings.search.ef, "Width of the search; 0: the server's default");
+  app.add_option("--recall", settings.search.recall, "Recall that is asked for; 0: the default");
+  app.add_option("--queries", settings.search.queries, "Queries of a search_batch")
+      ->check(CLI::Range(1, 10000));
   app.add_flag("--exact", settings.search.exact, "Exact searches");
   app.add_option("--filter", settings.search.filter, "Filter of the searches");
   app.add_option("--batch", settings.upsert.batch, "Records of an upsert")
@@ -302,6 +327,15 @@ Channels Connect(const Settings& settings) {
   return channels;
 }
 
+std::unique_ptr<Operation> MakeOperation(const Settings& settings, const Channels& channels,
+                                         Vectors vectors) {
+  if (settings.mode == "search") return MakeSearches(channels, settings.search, vectors);
+  if (settings.mode == "search_batch") {
+    return MakeSearchBatches(channels, settings.search, vectors);
+  }
+  return MakeUpserts(channels, settings.upsert, std::move(vectors));
+}
+
 int Main(int argc, char** argv) {
   Settings settings;
   CLI::App app{"Puts a fixed load on an Azimuth server and prints how long the calls took."};
@@ -325,13 +359,16 @@ int Main(int argc, char** argv) {
   settings.upsert.collection = settings.search.collection;
   settings.upsert.vector_field = settings.search.vector_field;
   const Channels channels = Connect(settings);
-  const auto operation = settings.mode == "search"
-                             ? MakeSearches(channels, settings.search, *vectors)
-                             : MakeUpserts(channels, settings.upsert, *std::move(vectors));
+  const auto operation = MakeOperation(settings, channels, *std::move(vectors));
   Load load(settings, *operation);
   load.Run();
   if (!settings.samples.empty() && !load.WriteSamples()) {
     std::fprintf(stderr, "%s: cannot be written\n", settings.samples.c_str());
+    return 1;
+  }
+  if (!settings.answers.empty() && !load.WriteAnswers()) {
+    std::fprintf(stderr, "%s: cannot be written, or too few searches were done\n",
+                 settings.answers.c_str());
     return 1;
   }
   std::printf("%s\n", load.Report().c_str());

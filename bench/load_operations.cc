@@ -3,7 +3,7 @@
 #include "azimuth/v1/records.grpc.pb.h"
 #include "azimuth/v1/search.grpc.pb.h"
 
-#include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace azimuth::bench {
@@ -35,21 +35,31 @@ struct CallOf final : Call {
   }
 };
 
+pb::SearchOptions OptionsOf(const SearchSettings& settings) {
+  pb::SearchOptions options;
+  options.set_vector_field(settings.vector_field);
+  options.set_limit(settings.limit);
+  options.mutable_output_fields();  // None.
+  if (!settings.filter.empty()) options.mutable_filter()->set_expression(settings.filter);
+  if (settings.ef != 0) options.mutable_params()->set_ef(settings.ef);
+  if (settings.recall != 0) {
+    options.mutable_params()->set_recall(static_cast<float>(settings.recall));
+  }
+  if (settings.exact) options.mutable_params()->set_exact(true);
+  return options;
+}
+
 class Searches final : public Operation {
  public:
   Searches(const Channels& channels, const SearchSettings& settings, const Vectors& queries)
-      : stubs_(MakeStubs<pb::SearchService>(channels)), requests_(queries.rows) {
+      : stubs_(MakeStubs<pb::SearchService>(channels)),
+        limit_(settings.limit),
+        requests_(queries.rows) {
     for (size_t i = 0; i < queries.rows; ++i) {
       pb::SearchRequest& request = requests_[i];
       request.set_collection(settings.collection);
       request.mutable_query()->mutable_dense()->set_f32(Bytes(queries.row(i), queries.dim));
-      pb::SearchOptions& options = *request.mutable_options();
-      options.set_vector_field(settings.vector_field);
-      options.set_limit(settings.limit);
-      options.mutable_output_fields();  // None.
-      if (!settings.filter.empty()) options.mutable_filter()->set_expression(settings.filter);
-      if (settings.ef != 0) options.mutable_params()->set_ef(settings.ef);
-      if (settings.exact) options.mutable_params()->set_exact(true);
+      *request.mutable_options() = OptionsOf(settings);
     }
   }
 
@@ -57,16 +67,72 @@ class Searches final : public Operation {
     return std::make_unique<CallOf<pb::SearchResponse>>();
   }
 
-  void Start(uint64_t number, Call& call, grpc::CompletionQueue& queue) const override {
-    auto& stub = *stubs_[number % stubs_.size()];
-    const pb::SearchRequest& request = requests_[number % requests_.size()];
+  void Start(Call& call, grpc::CompletionQueue& queue) const override {
+    auto& stub = *stubs_[call.number % stubs_.size()];
+    const pb::SearchRequest& request = requests_[call.number % requests_.size()];
     static_cast<CallOf<pb::SearchResponse>&>(call).Begin(
         stub.PrepareAsyncSearch(&call.context, request, &queue));
   }
 
+  uint64_t calls_of_a_round() const override { return requests_.size(); }
+
+  void AppendAnswers(const Call& call, std::vector<int64_t>& keys) const override {
+    const auto& response = static_cast<const CallOf<pb::SearchResponse>&>(call).response;
+    const size_t end = keys.size() + limit_;
+    for (const pb::Hit& hit : response.hits()) keys.push_back(hit.key().int64_key());
+    keys.resize(end, -1);
+  }
+
  private:
   const std::vector<std::unique_ptr<pb::SearchService::Stub>> stubs_;
+  const uint32_t limit_;
   std::vector<pb::SearchRequest> requests_;
+};
+
+class SearchBatches final : public Operation {
+ public:
+  SearchBatches(const Channels& channels, const SearchSettings& settings, const Vectors& queries)
+      : stubs_(MakeStubs<pb::SearchService>(channels)), limit_(settings.limit) {
+    // As many as it takes until the queries begin with the first one again.
+    const uint64_t calls = queries.rows / std::gcd(queries.rows, uint64_t{settings.queries});
+    for (uint64_t call = 0; call < calls; ++call) {
+      pb::SearchBatchRequest& request = requests_.emplace_back();
+      request.set_collection(settings.collection);
+      *request.mutable_options() = OptionsOf(settings);
+      std::string& bytes = *request.mutable_queries_f32();
+      for (uint64_t i = call * settings.queries; i < (call + 1) * settings.queries; ++i) {
+        bytes += Bytes(queries.row(i % queries.rows), queries.dim);
+      }
+    }
+  }
+
+  std::unique_ptr<Call> Make() const override {
+    return std::make_unique<CallOf<pb::SearchBatchResponse>>();
+  }
+
+  void Start(Call& call, grpc::CompletionQueue& queue) const override {
+    auto& stub = *stubs_[call.number % stubs_.size()];
+    const pb::SearchBatchRequest& request = requests_[call.number % requests_.size()];
+    static_cast<CallOf<pb::SearchBatchResponse>&>(call).Begin(
+        stub.PrepareAsyncSearchBatch(&call.context, request, &queue));
+  }
+
+  uint64_t calls_of_a_round() const override { return requests_.size(); }
+
+  void AppendAnswers(const Call& call, std::vector<int64_t>& keys) const override {
+    const auto& response = static_cast<const CallOf<pb::SearchBatchResponse>&>(call).response;
+    for (const pb::HitColumns& hits : response.results()) {
+      const auto& found = hits.keys().int64_keys().values();
+      const size_t end = keys.size() + limit_;
+      keys.insert(keys.end(), found.begin(), found.end());
+      keys.resize(end, -1);
+    }
+  }
+
+ private:
+  const std::vector<std::unique_ptr<pb::SearchService::Stub>> stubs_;
+  const uint32_t limit_;
+  std::vector<pb::SearchBatchRequest> requests_;
 };
 
 class Upserts final : public Operation {
@@ -80,10 +146,10 @@ class Upserts final : public Operation {
     return std::make_unique<CallOf<pb::UpsertResponse>>();
   }
 
-  void Start(uint64_t number, Call& call, grpc::CompletionQueue& queue) const override {
-    auto& stub = *stubs_[number % stubs_.size()];
+  void Start(Call& call, grpc::CompletionQueue& queue) const override {
+    auto& stub = *stubs_[call.number % stubs_.size()];
     static_cast<CallOf<pb::UpsertResponse>&>(call).Begin(
-        stub.PrepareAsyncUpsert(&call.context, RequestOf(number), &queue));
+        stub.PrepareAsyncUpsert(&call.context, RequestOf(call.number), &queue));
   }
 
  private:
@@ -117,6 +183,12 @@ class Upserts final : public Operation {
 std::unique_ptr<Operation> MakeSearches(const Channels& channels, const SearchSettings& settings,
                                         const Vectors& queries) {
   return std::make_unique<Searches>(channels, settings, queries);
+}
+
+std::unique_ptr<Operation> MakeSearchBatches(const Channels& channels,
+                                             const SearchSettings& settings,
+                                             const Vectors& queries) {
+  return std::make_unique<SearchBatches>(channels, settings, queries);
 }
 
 std::unique_ptr<Operation> MakeUpserts(const Channels& channels, const UpsertSettings& settings,

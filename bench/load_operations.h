@@ -24,6 +24,7 @@ struct Call {
   Call& operator=(const Call&) = delete;
   virtual ~Call() = default;
 
+  uint64_t number = 0;                         // Among the calls of a load, from 0.
   std::chrono::steady_clock::time_point due;   // When it was to be sent.
   std::chrono::steady_clock::time_point sent;  // When it was.
   grpc::ClientContext context;
@@ -40,9 +41,13 @@ class Operation {
 
   // A call with its context; it is not started.
   virtual std::unique_ptr<Call> Make() const = 0;
-  // Starts call `number` (from 0), which Make made, over channel `number` modulo their count. Its
-  // completion comes to `queue` with the call as tag.
-  virtual void Start(uint64_t number, Call& call, grpc::CompletionQueue& queue) const = 0;
+  // Starts a call that Make made, over the channel of its number modulo their count. Its completion
+  // comes to `queue` with the call as tag.
+  virtual void Start(Call& call, grpc::CompletionQueue& queue) const = 0;
+  // After how many calls the queries come again; 0 of calls that are no searches.
+  virtual uint64_t calls_of_a_round() const { return 0; }
+  // Adds the keys that a search found: `limit` of each query, -1 where there are fewer.
+  virtual void AppendAnswers(const Call&, std::vector<int64_t>&) const {}
 };
 
 using Channels = std::vector<std::shared_ptr<grpc::Channel>>;
@@ -51,7 +56,9 @@ struct SearchSettings {
   std::string collection;
   std::string vector_field;  // Empty: the only one.
   uint32_t limit = 10;
-  uint32_t ef = 0;  // 0: the server's default.
+  uint32_t ef = 0;         // 0: the server's default,
+  double recall = 0;       // and so is this.
+  uint32_t queries = 100;  // Of a batch.
   bool exact = false;
   std::string filter;  // Empty: none.
 };
@@ -68,6 +75,10 @@ struct UpsertSettings {
 // Query i of `queries`, again from the first after the last; no fields are returned.
 std::unique_ptr<Operation> MakeSearches(const Channels& channels, const SearchSettings& settings,
                                         const Vectors& queries);
+// The same in batches: call i has `settings.queries` queries from i times as many on.
+std::unique_ptr<Operation> MakeSearchBatches(const Channels& channels,
+                                             const SearchSettings& settings,
+                                             const Vectors& queries);
 // Records with rows of `vectors` in turn, in column form.
 std::unique_ptr<Operation> MakeUpserts(const Channels& channels, const UpsertSettings& settings,
                                        Vectors vectors);

@@ -238,9 +238,12 @@ absl::StatusOr<CollectionStats> Database::GetStats(std::string_view name) const 
                        (segment->state() == SegmentState::kGrowing &&
                         segment->size() >= core.options.graph_rows_min);
     if (waits) stats.unindexed_rows += segment->size();
-    stats.segments.push_back({segment->id(), segment->state(), segment->size(),
-                              segment->retired_count(), segment->file_bytes(),
-                              segment->memory_bytes()});
+    SegmentStats& entry = stats.segments.emplace_back(
+        SegmentStats{segment->id(), segment->state(), segment->size(), segment->retired_count(),
+                     segment->file_bytes(), segment->memory_bytes(), segment->parts()});
+    for (size_t slot = 0; slot < collection->schema.vectors.size(); ++slot) {
+      entry.vectors.push_back({collection->schema.vectors[slot].name, segment->WalkedBy(slot)});
+    }
   }
   AZ_ASSIGN_OR_RETURN(const auto shared, core.FindCollection(name));
   MutexLock lock(shared->build_mu);
@@ -422,7 +425,8 @@ DatabaseInfo Database::GetInfo() const {
                  .rocks_bytes = core.memory.used(MemoryPart::kRocks),
                  .growing_bytes = core.memory.used(MemoryPart::kGrowing),
                  .build_bytes = core.memory.used(MemoryPart::kBuild),
-                 .scratch_bytes = core.memory.used(MemoryPart::kScratch)};
+                 .scratch_bytes = core.memory.used(MemoryPart::kScratch),
+                 .resident_bytes = core.memory.used(MemoryPart::kResident)};
   for (const auto& collection : core.AllCollections()) {
     info.unindexed_rows += collection->unindexed_rows.load(std::memory_order_relaxed);
     info.store.damaged_rows += collection->damaged_rows.load(std::memory_order_relaxed);

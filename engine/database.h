@@ -117,6 +117,19 @@ struct TruncateResult {
 
 enum class SegmentState : uint8_t { kGrowing, kBuilding, kSealed };
 
+// What a segment's file is made of, in bytes, apart from what aligns its parts.
+struct SegmentParts {
+  uint64_t vectors = 0;
+  uint64_t codes = 0;
+  uint64_t graph = 0;
+  uint64_t columns = 0;  // All else: keys and fields, and what says where rows are.
+};
+
+struct SegmentVectorStats {
+  std::string field;
+  std::optional<Quantization> walked_by{};  // Never auto; nullopt if there is no graph.
+};
+
 struct SegmentStats {
   SegmentId id{};  // Zero without a file.
   SegmentState state = SegmentState::kGrowing;
@@ -124,6 +137,8 @@ struct SegmentStats {
   uint64_t retired_rows = 0;
   uint64_t file_bytes = 0;
   uint64_t memory_bytes = 0;
+  SegmentParts parts{};                       // Zero without a file.
+  std::vector<SegmentVectorStats> vectors{};  // One for each vector field, in their order.
 };
 
 struct CollectionStats {
@@ -203,6 +218,7 @@ struct MemoryInfo {
   uint64_t growing_bytes = 0;  // Rows without a segment file.
   uint64_t build_bytes = 0;    // What running builds have reserved.
   uint64_t scratch_bytes = 0;
+  uint64_t resident_bytes = 0;  // Copies of graphs and codes in huge pages.
 };
 // How safe the data is.
 enum class StoreState : uint8_t {

@@ -14,6 +14,7 @@ inline constexpr size_t kVectorFieldsMax = 64;
 inline constexpr size_t kBatchRecordsMax = 100000;
 inline constexpr size_t kRecordBytesMax = size_t{1} << 20;  // Without vectors.
 inline constexpr uint32_t kLimitMax = 16384;                // Hits of a search, records of a query.
+inline constexpr double kRecallDefault = 0.95;  // Of a search that does not say.
 inline constexpr uint32_t kEfMax = 32768;
 inline constexpr size_t kQueriesMax = 10000;  // Of one SearchBatch.
 inline constexpr uint64_t kQueriesTimesLimitMax = 1000000;

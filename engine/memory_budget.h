@@ -1,13 +1,13 @@
 // MemoryBudget: one number of bytes for all that grows with the data, and who uses how much of it:
 // RocksDB (block cache and memtables: a fixed reservation, and what they take past it), growing
-// segments, builds, scratch of queries and of checks of snapshots.
+// segments, builds, scratch of queries and of checks of snapshots, copies of graphs and codes.
 //
 // It counts; it never refuses bytes that are there already. Two things act on it: builds wait here
 // (ReserveForBuild), and writes wait in front of the queue (write/backpressure.h).
 // Who calls what: the opening of a database adds kRocks, and maintenance what is past that now;
 // GrowingSegment adds and gives back kGrowing; a build holds a Reservation from before it gathers
 // its rows until its inputs are replaced; the pool of scratch memory adds what it comes to own, and
-// checks of snapshots what they keep (CountedBytes).
+// checks of snapshots what they keep (CountedBytes); segments count their copies as kResident.
 // Ownership: outlives all who count in it; a Reservation points at its budget.
 // Thread safety: any number of threads. Counters are relaxed: a sum of several may be a moment old.
 // Errors: only ReserveForBuild has any.
@@ -28,7 +28,13 @@
 
 namespace azimuth::engine {
 
-enum class MemoryPart : uint8_t { kRocks = 0, kGrowing = 1, kBuild = 2, kScratch = 3 };
+enum class MemoryPart : uint8_t {
+  kRocks = 0,
+  kGrowing = 1,
+  kBuild = 2,
+  kScratch = 3,
+  kResident = 4,
+};
 
 class MemoryBudget final {
  public:
@@ -85,7 +91,7 @@ class MemoryBudget final {
   void Release(uint64_t bytes) AZ_EXCLUDES(mu_);
 
   const uint64_t total_;
-  std::array<std::atomic<uint64_t>, 4> used_{};
+  std::array<std::atomic<uint64_t>, 5> used_{};
 
   mutable Mutex mu_;
   CondVar changed_;

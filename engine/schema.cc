@@ -17,8 +17,11 @@
 namespace azimuth::engine {
 namespace {
 
-// The version that EncodeSchema writes and DecodeSchema reads.
+// The versions that EncodeSchema writes; DecodeSchema reads those before, too. Version 4 only where
+// a vector field has a quantization that servers of version 3 do not know, so that these refuse it
+// and read all others.
 constexpr uint16_t kFormatVersion = 3;
+constexpr uint16_t kFormatVersionCodes = 4;
 
 bool IsLetter(char c) {
   return absl::ascii_isalpha(static_cast<unsigned char>(c)) || c == '_';
@@ -45,7 +48,22 @@ bool IsKnown(IndexKind kind) {
   return kind >= IndexKind::kAuto && kind <= IndexKind::kHnsw;
 }
 bool IsKnown(Quantization quantization) {
-  return quantization == Quantization::kAuto || quantization == Quantization::kNone;
+  switch (quantization) {
+    case Quantization::kAuto:
+    case Quantization::kNone:
+    case Quantization::kSq8:
+    case Quantization::kRabitq4:
+    case Quantization::kSq4:
+      return true;
+  }
+  return false;
+}
+
+uint16_t FormatVersionOf(const Schema& schema) {
+  const bool coded = std::any_of(
+      schema.vectors.begin(), schema.vectors.end(),
+      [](const VectorFieldDef& field) { return field.index.quantization > Quantization::kNone; });
+  return coded ? kFormatVersionCodes : kFormatVersion;
 }
 
 ValueKind KindOf(FieldType type) {
@@ -115,7 +133,7 @@ absl::Status ValidateVector(const VectorFieldDef& vector) {
                            index.ef_construction, kEfConstructionMin, kEfConstructionMax);
   }
   if (!IsKnown(index.quantization)) {
-    return InvalidArgument("index.quantization: %d is none of auto, none",
+    return InvalidArgument("index.quantization: %d is none of auto, none, sq8, sq4, rabitq4",
                            static_cast<int>(index.quantization));
   }
   return absl::OkStatus();
@@ -354,7 +372,7 @@ bool SameDefinition(const Schema& a, const Schema& b) {
 
 std::string EncodeSchema(const Schema& schema) {
   std::string out;
-  PutLittle(out, kFormatVersion);
+  PutLittle(out, FormatVersionOf(schema));
   PutLittle(out, static_cast<uint8_t>(schema.key_type));
   PutLittle(out, static_cast<uint8_t>(schema.dynamic));
   PutLittle(out, Raw(schema.next_field));
@@ -387,10 +405,10 @@ absl::StatusOr<Schema> DecodeSchema(std::string_view bytes) {
   ByteReader reader(bytes);
   uint16_t version = 0;
   if (!reader.Little(version)) return Malformed("truncated before its version");
-  if (version < 1 || version > kFormatVersion) {
+  if (version < 1 || version > kFormatVersionCodes) {
     return FailedPrecondition(
         "collection definition has format version %d; this server reads 1 to %d", version,
-        kFormatVersion);
+        kFormatVersionCodes);
   }
   Schema schema;
   uint32_t count = 0;
@@ -413,6 +431,9 @@ absl::StatusOr<Schema> DecodeSchema(std::string_view bytes) {
   // Nor version 2 keys that the server makes.
   if (version >= 3 && !ReadBool(reader, schema.auto_id)) return Malformed("auto_id");
   if (!reader.empty()) return Malformed("bytes after its end");
+  if (std::max(version, kFormatVersion) != FormatVersionOf(schema)) {
+    return Malformed("quantization that its version does not have");
+  }
   return schema;
 }
 

@@ -78,6 +78,7 @@ void Scrubber::RunOne(Core& core) {
   if (!status.ok() && cancel.Check().ok()) {
     LogError("segment %d: %s", Raw(segment->id()), std::string(status.message()));
   }
+  if (status.ok()) segment->MakeResident(core.memory);
   // Through the line again, so that builds take turns with it.
   Submit(core);
 }

@@ -27,6 +27,7 @@ class TopK final {
     heap_.clear();
   }
 
+  size_t k() const { return k_; }
   size_t size() const { return heap_.size(); }
   bool full() const { return heap_.size() >= k_; }
   // The k-th distance so far: neighbours farther than this cannot enter. That of Reset until full.

@@ -1,11 +1,12 @@
 #include "server/app.h"
 
 #include "base/logging.h"
-#include "base/mutex.h"
 #include "base/status.h"
 #include "engine/database.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/collections_service.h"
+#include "server/rpc/health_service.h"
+#include "server/rpc/hot_calls.h"
 #include "server/rpc/ingest_stream.h"
 #include "server/rpc/records_service.h"
 #include "server/rpc/search_service.h"
@@ -31,6 +32,12 @@ constexpr int kMetadataBytesMax = 8 << 10;
 constexpr int kStreamsPerConnectionMax = 128;
 // A name of the health service that is no service: whether writes are taken.
 constexpr char kWritesHealthName[] = "azimuth.v1.writes";
+constexpr const char* kHealthNames[] = {"",
+                                        kWritesHealthName,
+                                        kCollectionServiceName,
+                                        kRecordServiceName,
+                                        kSearchServiceName,
+                                        kAdminServiceName};
 
 // Of the process, like gRPC's log.
 std::atomic<bool> listener_lost{false};
@@ -83,10 +90,9 @@ struct App::Rep {
   // Destroyed from the last to the first: the server ends before what its calls use.
   std::unique_ptr<engine::Database> database;
   IngestStreams ingest_streams;
-  std::unique_ptr<grpc::Service> collections, records, search, admin;
-  Mutex mu;
-  // Of `server`; null before it is up and after it is stopped.
-  grpc::HealthCheckServiceInterface* health AZ_GUARDED_BY(mu) = nullptr;
+  HealthService health;
+  std::unique_ptr<grpc::Service> collections, records, admin;
+  std::unique_ptr<HotCalls> searches;
   std::unique_ptr<grpc::Server> server;
 
   bool failed() const { return absl::IsFailedPrecondition(database->CheckWritable()); }
@@ -96,29 +102,28 @@ struct App::Rep {
   void CheckWritable() {
     const bool read_only = !database->CheckWritable().ok();
     if (!read_only) return;
-    MutexLock lock(mu);
-    if (health == nullptr) return;
-    health->SetServingStatus(kWritesHealthName, false);
-    if (failed()) health->SetServingStatus(false);
+    health.Set(kWritesHealthName, false);
+    if (!failed()) return;
+    for (const char* name : kHealthNames) health.Set(name, false);
   }
 
   absl::Status Listen(const Config& config);
   void Drain(std::chrono::milliseconds grace);
 };
 
-// The synchronous server: a handler owns its thread, so engine calls that block (a synced commit,
-// a scan) need no second pool, and the threads are bounded by the resource quota. The callback
-// server gives the same latency for short searches and would need that pool for all else; one with
-// completion queues is faster only for calls that do next to nothing.
+// Two forms of server in one. Searches, whose own cost counts, come by a queue of ours
+// (rpc/hot_calls.h). All else is synchronous: a handler owns its thread, so engine calls that block
+// (a synced commit, a scan) need no second pool, and the threads are bounded by the resource quota.
+// The threads of our queue read the connections for both: with such a queue the synchronous ones
+// only wait to be woken.
 absl::Status App::Rep::Listen(const Config& config) {
   KeepGrpcInitialized();
   gpr_set_log_function(LogGrpcLine);
-  grpc::EnableDefaultHealthCheckService(true);
+  grpc::EnableDefaultHealthCheckService(false);  // `health` is ours.
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const auto on_failed_write = [this] { CheckWritable(); };
   collections = MakeCollectionService(*database, on_failed_write);
   records = MakeRecordService(*database, ingest_streams, on_failed_write);
-  search = MakeSearchService(*database);
   admin = MakeAdminService(
       *database,
       {.message_bytes = kRequestBytesMax, .unindexed_rows = config.database.unindexed_rows_max},
@@ -132,8 +137,10 @@ absl::Status App::Rep::Listen(const Config& config) {
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 8);
   builder.RegisterService(collections.get());
   builder.RegisterService(records.get());
-  builder.RegisterService(search.get());
   builder.RegisterService(admin.get());
+  builder.RegisterService(&health);
+  searches =
+      std::make_unique<HotCalls>(*database, static_cast<size_t>(config.rpc_threads), builder);
   int port = 0;
   builder.AddListeningPort(config.listen.ToString(), grpc::InsecureServerCredentials(), &port);
   server = builder.BuildAndStart();
@@ -143,28 +150,19 @@ absl::Status App::Rep::Listen(const Config& config) {
         ": the port is taken (is another server running?) or this machine has no such address"));
   }
   address = {config.listen.host, static_cast<uint16_t>(port)};
-  {
-    MutexLock lock(mu);
-    health = server->GetHealthCheckService();
-    for (const char* name : {kWritesHealthName, kCollectionServiceName, kRecordServiceName,
-                             kSearchServiceName, kAdminServiceName}) {
-      health->SetServingStatus(name, true);
-    }
-  }
-  CheckWritable();  // A write may have failed before `health` was there.
-  return absl::OkStatus();
+  for (const char* name : kHealthNames) health.Set(name, true);
+  CheckWritable();  // A write may have failed before.
+  return searches->Start();
 }
 
 void App::Rep::Drain(std::chrono::milliseconds grace) {
   if (server == nullptr) return;
-  {
-    MutexLock lock(mu);
-    if (health != nullptr) health->Shutdown();
-    health = nullptr;
-  }
+  health.Shutdown();
   ingest_streams.Stop();
+  searches->EndStreams();
   server->Shutdown(std::chrono::system_clock::now() + grace);
   server->Wait();
+  searches->Stop();
   server.reset();
 }
 
@@ -177,7 +175,10 @@ App::~App() {
 absl::StatusOr<std::unique_ptr<App>> App::Start(const Config& config) {
   auto rep = std::make_unique<Rep>();
   AZ_ASSIGN_OR_RETURN(rep->database, engine::Database::Open(config.database));
-  AZ_RETURN_IF_ERROR(rep->Listen(config));
+  if (absl::Status status = rep->Listen(config); !status.ok()) {
+    rep->Drain(std::chrono::milliseconds(0));
+    return status;
+  }
   return std::unique_ptr<App>(new App(std::move(rep)));
 }
 

@@ -1,7 +1,7 @@
 // App: the running server. Opens the database, serves the services, drains and closes.
 //
-// Start, drain and stop are here, and so is the choice of gRPC's synchronous server: nothing else
-// knows which of its server forms is in use.
+// Start, drain and stop are here, and so is the choice of gRPC's server forms: nothing but the
+// services themselves knows which of them is in use.
 // Thread safety: one thread starts and stops; the rest may be called from any thread meanwhile.
 #pragma once
 

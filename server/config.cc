@@ -77,7 +77,8 @@ void AddServerOptions(CLI::App& app, Config& config, Flags& flags) {
       ->check(CLI::Range(int64_t{0}, int64_t{3600} * 1000))
       ->capture_default_str();
   app.add_option("--rpc-threads", config.rpc_threads,
-                 "Calls that run at one time; more are refused")
+                 "Searches that run or wait at one time, and likewise other calls that run; more "
+                 "are refused")
       ->check(CLI::Range(8, 4096))
       ->capture_default_str();
   app.add_option("--rpc-memory-mb", flags.rpc_memory_mb,

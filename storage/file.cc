@@ -217,6 +217,14 @@ class PosixMappedFile final : public MappedFile {
     return absl::OkStatus();
   }
 
+  void Release(uint64_t offset, uint64_t count) const override {
+    constexpr uint64_t kPage = 4096;
+    const uint64_t begin = (offset + kPage - 1) / kPage * kPage;
+    const uint64_t end = (offset + count) / kPage * kPage;
+    if (begin >= end) return;
+    ::madvise(const_cast<std::byte*>(bytes().data()) + begin, end - begin, MADV_DONTNEED);
+  }
+
  private:
   const std::string path_;
   const dev_t device_;

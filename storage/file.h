@@ -73,6 +73,9 @@ class MappedFile {
   virtual absl::Status Load(uint64_t /*offset*/, uint64_t /*count*/) const {
     return absl::OkStatus();
   }
+  // Gives back the memory of bytes() [offset, offset + count) that the mapping holds; they can be
+  // touched as before.
+  virtual void Release(uint64_t /*offset*/, uint64_t /*count*/) const {}
 
  protected:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

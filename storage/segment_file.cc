@@ -77,6 +77,11 @@ absl::Status SegmentFile::Load(const SectionId& id, uint64_t offset, uint64_t co
   return file_->Load(found->offset + offset, std::min(count, found->length - offset));
 }
 
+void SegmentFile::Release(const SectionId& id) const {
+  const Entry* const found = FindEntry(id);
+  if (found != nullptr) file_->Release(found->offset, found->length);
+}
+
 absl::StatusOr<bool> SegmentFile::VerifyPart(const Entry& entry, Progress& progress) const {
   constexpr uint64_t kPartBytes = uint64_t{1} << 20;
   const uint64_t begin = entry.offset + progress.offset;

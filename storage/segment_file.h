@@ -41,6 +41,8 @@ enum class SectionKind : uint16_t {
   // i64 smallest expiry but 0, then i64 expiry for each position, 0 for never: microseconds since
   // 1970. Absent when no row of the file expires.
   kExpiries = 10,
+  kCodes = 11,        // Codes section (index/codes); of `field`, in node order.
+  kCalibration = 12,  // Calibration section (index/graph); of `field`.
 };
 
 struct SectionId {
@@ -104,6 +106,9 @@ class SegmentFile final {
   // the section is verified. OK if there is no such section. Errors as VerifySection, but
   // checksums.
   absl::Status Load(const SectionId& id, uint64_t offset, uint64_t count) const;
+
+  // Gives back the memory of a section that the mapping holds; it can be read as before.
+  void Release(const SectionId& id) const;
 
   // Reads every section and compares its checksum. O(file). DataLoss names the first bad section;
   // errors of `cancel`, which is asked between parts of some MiB, and of opening the file.

@@ -2,7 +2,7 @@
 
 A file holds the machine, the date of its last change, the commands and the figures by name. A run
 replaces the figures that it measured and keeps all others, so a part can be measured alone. Figures
-of two machines do not mix.
+of two machines do not mix. Other sections have by name what belongs to several figures.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Results:
         self._machine = machine()
         self._content: dict[str, Any] = {"machine": self._machine, "commands": [], "figures": {}}
         if path.exists():
-            self._content = json.loads(path.read_text(encoding="utf-8"))
+            self._content |= json.loads(path.read_text(encoding="utf-8"))
             if self._content["machine"] != self._machine:
                 raise ValueError(
                     f"{path}: its figures are of the machine {self._content['machine']}, this one "
@@ -84,15 +84,24 @@ class Results:
         figure |= {**more, "command": command, "date": _today(), "revision": revision()}
         self._content["figures"][name] = figure
 
+    def note(self, section: str, name: str, command: str, what: dict[str, Any]) -> None:
+        """Sets what belongs to several figures, in a section of the file: a curve, a version."""
+        entry = {**what, "command": command, "date": _today(), "revision": revision()}
+        self._content.setdefault(section, {})[name] = entry
+
     def save(self) -> None:
         """Writes the file: whole or not at all."""
         figures = dict(sorted(self._content["figures"].items()))
         content = {
+            "suite": self.path.stem,
+            "commit": revision(),
             "machine": self._machine,
             "date": _today(),
             "commands": sorted({figure["command"] for figure in figures.values()}),
             "figures": figures,
         }
+        for section in sorted(self._content.keys() - content.keys()):
+            content[section] = dict(sorted(self._content[section].items()))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         written = self.path.with_suffix(".tmp")
         written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

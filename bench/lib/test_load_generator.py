@@ -113,6 +113,30 @@ def test_a_closed_loop_keeps_its_calls_in_flight(server: ServerProcess, queries:
     assert report["done"] > 10
 
 
+@pytest.mark.parametrize("batch", [0, 30])
+def test_what_searches_found_is_written(
+    server: ServerProcess, queries: Path, tmp_path: Path, batch: int
+) -> None:
+    answers = tmp_path / "answers"
+    options = {"mode": "search_batch", "queries": batch} if batch else {}
+    report = load(
+        server.address, queries, closed_loop=2, seconds=1.0, limit=2, answers=answers, **options
+    ).wait()
+    assert report["errors"] == 0
+    keys = np.fromfile(answers, np.int64).reshape(-1, 2)
+    # 10 batches of 30 have each query three times, in turn.
+    assert keys[:, 0].tolist() == list(range(ROWS)) * (3 if batch else 1)
+    assert (keys[:, 1] >= 0).all()
+
+
+def test_searches_that_were_too_few_leave_no_answers(
+    server: ServerProcess, queries: Path, tmp_path: Path
+) -> None:
+    running = load(server.address, queries, rate=10, seconds=0.5, answers=tmp_path / "answers")
+    with pytest.raises(RuntimeError, match="answers: cannot be written, or too few searches"):
+        running.wait()
+
+
 def test_upserts_write_rows_under_keys_that_come_again(
     server: ServerProcess, queries: Path
 ) -> None:

@@ -28,6 +28,22 @@ def test_a_run_replaces_its_figures_and_keeps_all_others(tmp_path: Path) -> None
     assert [file.name for file in tmp_path.iterdir()] == ["storage.json"]
 
 
+def test_notes_are_kept_beside_the_figures(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    first = Results(path)
+    first.note("curves", "b", "run b", {"points": [1, 2]})
+    first.note("curves", "a", "run a", {"points": [3]})
+    first.save()
+    second = Results(path)
+    second.note("curves", "a", "run a again", {"points": [4]})
+    second.save()
+    content = json.loads(path.read_text())
+    assert content["suite"] == "search"
+    assert list(content["curves"]) == ["a", "b"]
+    assert content["curves"]["a"]["points"] == [4]
+    assert content["curves"]["b"]["command"] == "run b"
+
+
 def test_figures_of_another_machine_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "storage.json"
     results = Results(path)

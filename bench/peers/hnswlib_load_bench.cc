@@ -7,63 +7,34 @@
 // one line of JSON. `load` answers the first query, prints, and then answers the others for the
 // recall that goes with the time: {"load_s", "first_answer_s", "labels": [[...], ...]}.
 
-#include "bench/lib/vector_file.h"
+#include "bench/peers/hnswlib_index.h"
 
-#include "hnswlib/hnswlib.h"
-
-#include <atomic>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <string>
-#include <thread>
-#include <vector>
 
 namespace {
 
-using azimuth::bench::ReadVectors;
+using azimuth::bench::BuildHnswlib;
+using azimuth::bench::HnswlibClock;
+using azimuth::bench::HnswlibIndex;
+using azimuth::bench::MakeHnswlibIndex;
+using azimuth::bench::ReadVectorsOrExit;
+using azimuth::bench::SecondsSince;
 using azimuth::bench::Vectors;
-using Clock = std::chrono::steady_clock;
-
-constexpr size_t kM = 16;
-constexpr size_t kEfConstruction = 200;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-Vectors ReadOrExit(const std::string& path, size_t rows_max = SIZE_MAX) {
-  auto vectors = ReadVectors(path, 0, rows_max);
-  if (vectors.ok()) return *std::move(vectors);
-  std::fprintf(stderr, "%s\n", vectors.status().ToString().c_str());
-  std::exit(1);
-}
 
 int Build(const std::string& path, const std::string& index_path, size_t rows_max, size_t threads) {
-  const Vectors vectors = ReadOrExit(path, rows_max);
+  const Vectors vectors = ReadVectorsOrExit(path, rows_max);
   hnswlib::L2Space space(vectors.dim);
-  hnswlib::HierarchicalNSW<float> index(&space, vectors.rows, kM, kEfConstruction);
-  const Clock::time_point start = Clock::now();
-  index.addPoint(vectors.row(0), 0);
-  std::atomic<size_t> next{1};
-  std::vector<std::thread> workers;
-  for (size_t t = 0; t < threads; ++t) {
-    workers.emplace_back([&] {
-      for (size_t i = next++; i < vectors.rows; i = next++) index.addPoint(vectors.row(i), i);
-    });
-  }
-  for (std::thread& worker : workers) worker.join();
-  const double seconds = SecondsSince(start);
-  index.saveIndex(index_path);
+  const auto index = MakeHnswlibIndex(space, vectors.rows);
+  const double seconds = BuildHnswlib(vectors, threads, *index);
+  index->saveIndex(index_path);
   std::printf("{\"rows\": %zu, \"threads\": %zu, \"build_s\": %.3f}\n", vectors.rows, threads,
               seconds);
   return 0;
 }
 
 // Labels of the nearest, nearest first.
-std::string Answer(const hnswlib::HierarchicalNSW<float>& index, const float* query, size_t k) {
+std::string Answer(const HnswlibIndex& index, const float* query, size_t k) {
   auto found = index.searchKnn(query, k);
   std::string text = "]";
   for (; !found.empty(); found.pop()) {
@@ -73,10 +44,10 @@ std::string Answer(const hnswlib::HierarchicalNSW<float>& index, const float* qu
 }
 
 int Load(const std::string& index_path, const std::string& query_path, size_t k, size_t ef) {
-  const Vectors queries = ReadOrExit(query_path);
-  const Clock::time_point start = Clock::now();
+  const Vectors queries = ReadVectorsOrExit(query_path);
+  const HnswlibClock::time_point start = HnswlibClock::now();
   hnswlib::L2Space space(queries.dim);
-  hnswlib::HierarchicalNSW<float> index(&space, index_path);
+  HnswlibIndex index(&space, index_path);
   const double loaded = SecondsSince(start);
   index.setEf(ef);
   const std::string first = Answer(index, queries.row(0), k);

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from azimuth_db import Collection, VectorField
 from generated import Array, Mixture
-from loaded import FIELD, Bench, running, say
+from loaded import FIELD
 from results import Results
 from server_process import ServerProcess
+from servers import Bench, running, say
 
 DIM = 784
 BATCH_ROWS = 1000

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from azimuth_db import Client, Collection, VectorField
 from datasets import recall
 from generated import Array, Mixture, exact
 from results import revision
-from server_process import ServerProcess
+from servers import TIMEOUT_S, Bench, copy_server, running, say
 
 COLLECTION = "rows"
 FIELD = "v"
@@ -25,44 +22,6 @@ LIMIT = 10
 BATCH_ROWS = 5000
 QUERY_STREAM = 2
 QUERIES = 1000
-TIMEOUT_S = 3600.0
-
-
-def say(text: str) -> None:
-    """Prints a line at once."""
-    print(f"  {text}", flush=True)
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every part is given.
-
-    Attributes:
-        build: The folder of the release build.
-        folder: For files that go away at the end.
-        kept: For what another run may use again: loaded data, indexes of baselines.
-        quick: Whether this only tries the script.
-    """
-
-    build: Path
-    folder: Path
-    kept: Path
-    quick: bool
-
-    def server(self, folder: Path) -> ServerProcess:
-        """Returns a server over `folder`/data, not started."""
-        return ServerProcess(folder, binary=str(self.build / "server/azimuthd"))
-
-
-@contextmanager
-def running(server: ServerProcess) -> Iterator[Client]:
-    """Starts a server; yields a client of it; kills it at the end."""
-    server.start()
-    try:
-        with server.client(timeout=TIMEOUT_S) as client:
-            yield client
-    finally:
-        server.kill()
 
 
 @dataclass(frozen=True)
@@ -97,13 +56,6 @@ class Loaded:
     def copy_to(self, folder: Path) -> None:
         """Makes a copy, in place of what is there."""
         copy_server(self.folder, folder)
-
-
-def copy_server(source: Path, folder: Path) -> None:
-    """Copies the data directory of a server that does not run to that of another."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    subprocess.run(["cp", "-a", str(source / "data"), str(folder / "data")], check=True)
 
 
 def unsealed_rows(collection: Collection) -> int:

@@ -21,21 +21,10 @@ from azimuth_db import AzimuthError, Client, Collection
 from datasets import recall
 from generated import Array, exact
 from load import Load, brief, percentile, settled_after, windows
-from loaded import (
-    COLLECTION,
-    FIELD,
-    LIMIT,
-    TIMEOUT_S,
-    Bench,
-    Loaded,
-    copy_server,
-    running,
-    say,
-    unsealed_rows,
-    write_rows,
-)
+from loaded import COLLECTION, FIELD, LIMIT, Loaded, unsealed_rows, write_rows
 from results import Results
 from server_process import ServerProcess
+from servers import TIMEOUT_S, Bench, copy_server, running, say
 
 POLL_S = 0.001
 GIVE_UP_S = 600.0

@@ -37,10 +37,11 @@ sys.path[:0] = [str(ROOT / "bench/lib"), str(ROOT / "tests/integration")]
 
 from datasets import DataSet, recall  # noqa: E402
 from ingest import ingest  # noqa: E402
-from loaded import Bench, Loaded, load, say  # noqa: E402
+from loaded import Loaded, load  # noqa: E402
 from restart import restart  # noqa: E402
 from results import Results  # noqa: E402
 from server_process import ServerProcess  # noqa: E402
+from servers import Bench, say  # noqa: E402
 from snapshot import snapshot  # noqa: E402
 from under_ingest import under_ingest  # noqa: E402
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from azimuth_db import Client
 from load import Array, Load, percentile
-from loaded import COLLECTION, FIELD, Bench, Loaded, running, say
+from loaded import COLLECTION, FIELD, Loaded
 from results import Results
+from servers import Bench, running, say
 
 BATCH = 10
 # The writer replaces these keys again and again, so that the collection stays as large as it was.

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from load import Load, brief
-from loaded import COLLECTION, FIELD, Bench, Loaded, running, say
+from loaded import COLLECTION, FIELD, Loaded
 from results import Results
+from servers import Bench, running, say
 
 SEARCH_SHARE = 0.25
 INGEST_SHARE = 0.30

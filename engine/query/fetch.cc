@@ -55,14 +55,17 @@ absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Coll
                                                     const Projection& projection) {
   AZ_FAILPOINT(kReadBeforeFetch);
   std::vector<RecordOutput> records(rows.size());
-  std::vector<RowId> ids(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    ids[i] = rows[i].segment->row_id(rows[i].position);
     records[i].key = rows[i].segment->key(rows[i].position).ToKey();
     records[i].version = rows[i].segment->insert_seq(rows[i].position);
     records[i].expires_at_unix_us = rows[i].segment->expires_at_unix_us(rows[i].position);
   }
   const bool wants_fields = !projection.fields.has_value() || !projection.fields->empty();
+  if (!wants_fields && projection.vectors.empty()) return records;
+  std::vector<RowId> ids(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ids[i] = rows[i].segment->row_id(rows[i].position);
+  }
   if (wants_fields && !rows.empty()) {
     AZ_ASSIGN_OR_RETURN(auto stored,
                         core.store->GetRows(collection.row_store, ids, &view.pin.snapshot()));

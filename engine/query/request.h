@@ -33,8 +33,10 @@ struct SearchSpec {
   std::string vector_field = {};  // May be empty if the collection has one.
   uint32_t limit = 0;             // 1 to kLimitMax.
   FilterText filter = {};
-  std::optional<uint32_t> ef = {};  // 1 to kEfMax; raised to limit. Default max(64, 2 x limit).
-  bool exact = false;               // Not together with ef.
+  // At most one of the three; the default is a recall of kRecallDefault.
+  std::optional<double> recall = {};  // Share of the nearest to be found, in (0, 1]; 1: all.
+  std::optional<uint32_t> ef = {};    // Width of walks, 1 to kEfMax; raised to limit.
+  bool exact = false;                 // Scan.
   Projection projection = {};
 };
 

@@ -10,6 +10,7 @@
 #include "index/distance/distance.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -17,8 +18,6 @@
 
 namespace azimuth::engine {
 namespace {
-
-constexpr uint32_t kEfDefaultMin = 64;
 
 // A hit before its fields are fetched.
 struct Candidate {
@@ -38,8 +37,11 @@ absl::Status CheckSpec(const SearchSpec& spec) {
   if (spec.ef.has_value() && (*spec.ef < 1 || *spec.ef > kEfMax)) {
     return InvalidArgument("ef: %d; allowed are 1 to %d", *spec.ef, kEfMax);
   }
-  if (spec.ef.has_value() && spec.exact) {
-    return absl::InvalidArgumentError("ef and exact: at most one of the two is allowed");
+  if (spec.recall.has_value() && !(*spec.recall > 0 && *spec.recall <= 1)) {
+    return InvalidArgument("recall: %g; allowed is more than 0, up to 1", *spec.recall);
+  }
+  if (int{spec.recall.has_value()} + int{spec.ef.has_value()} + int{spec.exact} > 1) {
+    return absl::InvalidArgumentError("recall, ef and exact: at most one of them is allowed");
   }
   return absl::OkStatus();
 }
@@ -97,8 +99,8 @@ class Searcher final {
       : core_(core),
         slot_(slot),
         spec_(spec),
-        ef_(std::max<uint64_t>(spec.limit,
-                               spec.ef.value_or(std::max(kEfDefaultMin, 2 * spec.limit)))),
+        recall_(spec.recall.value_or(kRecallDefault)),
+        exact_(spec.exact || recall_ >= 1),
         cancel_(cancel),
         scratch_(core.scratch.Take()) {}
   ~Searcher() { core_.scratch.Give(std::move(scratch_)); }
@@ -112,24 +114,25 @@ class Searcher final {
                              SearchWork& work) {
     const Segment& segment = *rows.segment;
     const uint64_t vectors = rows.vectors;
+    const uint64_t ef = WidthFor(segment);
     const SegmentPlan plan = PlanSegment({.rows = vectors,
                                           .matches = std::min(matches.count, vectors),
-                                          .ef = ef_,
+                                          .ef = ef,
                                           .has_graph = segment.HasGraph(slot_),
-                                          .exact = spec_.exact});
+                                          .exact = exact_});
     bool by_graph = plan.by_graph;
     if (by_graph) {
       NarrowWalk narrow;
       if (found.size() == spec_.limit) {
-        narrow = NarrowFor(ef_, spec_.limit, vectors, vectors_all);
+        narrow = NarrowFor(ef, spec_.limit, vectors, vectors_all);
       }
       auto walked = Walked::kNotAll;
-      if (narrow.ef > 0 && narrow.ef < ef_) {
+      if (narrow.ef > 0 && narrow.ef < ef) {
         AZ_ASSIGN_OR_RETURN(
             walked, WalkNarrow(segment, matches, plan, narrow, query, found.back().distance, work));
       }
       if (walked == Walked::kNotAll) {
-        AZ_ASSIGN_OR_RETURN(walked, WalkWide(segment, matches, plan, query, work));
+        AZ_ASSIGN_OR_RETURN(walked, WalkWide(segment, matches, plan, ef, query, work));
       }
       by_graph = walked == Walked::kAll;
     }
@@ -152,13 +155,32 @@ class Searcher final {
   // What is not all a wider walk finds or, after the widest, a scan.
   enum class Walked : uint8_t { kAll, kNotAll, kAbandoned };
 
+  uint64_t WidthFor(const Segment& segment) const {
+    if (spec_.ef.has_value()) return std::max(spec_.limit, *spec_.ef);
+    return segment.HasGraph(slot_) ? segment.WalkWidth(slot_, recall_, spec_.limit) : spec_.limit;
+  }
+
   absl::StatusOr<Walked> WalkWide(const Segment& segment, const Matches& matches,
-                                  const SegmentPlan& plan, const float* query, SearchWork& work) {
-    top_.Reset(spec_.limit, &segment);
-    AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
-                        segment.Walk(slot_, query, ef_, plan.distances_max, matches.admitted(),
-                                     top_, *scratch_, cancel_));
-    work.distances_computed += walked.distances_computed;
+                                  const SegmentPlan& plan, uint64_t ef, const float* query,
+                                  SearchWork& work) {
+    const auto walk = [&](uint64_t width) -> absl::StatusOr<index::GraphSearchResult> {
+      top_.Reset(spec_.limit, &segment);
+      AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult result,
+                          segment.Walk(slot_, query, width, plan.distances_max, matches.admitted(),
+                                       top_, *scratch_, cancel_));
+      work.distances_computed += result.distances_computed;
+      return result;
+    };
+    AZ_ASSIGN_OR_RETURN(index::GraphSearchResult walked, walk(ef));
+    // Where few rows are admitted, what is nearest of them is far from any query.
+    const bool tells = !spec_.ef.has_value() && 2 * matches.count >= segment.VectorCount(slot_);
+    if (tells && !walked.abandoned) {
+      const double wider = segment.Widening(slot_, query, top_.Sorted());
+      if (wider > 1) {
+        const double width = std::ceil(static_cast<double>(ef) * wider);
+        AZ_ASSIGN_OR_RETURN(walked, walk(static_cast<uint64_t>(std::min<double>(width, kEfMax))));
+      }
+    }
     // A graph need not reach every row; as many hits as rows match are promised.
     const uint64_t owed =
         std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
@@ -198,7 +220,8 @@ class Searcher final {
   Core& core_;
   const size_t slot_;
   const SearchSpec& spec_;
-  const uint64_t ef_;
+  const double recall_;
+  const bool exact_;
   const CancelToken& cancel_;
   index::TopK top_;
   std::unique_ptr<index::GraphScratch> scratch_;

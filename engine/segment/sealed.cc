@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -21,6 +22,9 @@ namespace {
 
 // ColumnReader::Open reads no more.
 constexpr uint64_t kColumnHeaderBytesMax = 4096;
+constexpr uint64_t kPageBytes = 4096;
+// Copies of graphs and codes may take this part of the budget.
+constexpr uint64_t kResidentShareInverse = 4;
 
 template <typename T>
 const T* Cast(std::span<const std::byte> bytes) {
@@ -35,7 +39,9 @@ SealedSegment::SealedSegment(std::unique_ptr<storage::SegmentFile> file, const S
       size_(static_cast<uint32_t>(file_->header().row_count)),
       vectors_(schema.vectors.size()),
       retired_((file_->header().row_count + 63) / 64),
-      vector_parts_(schema.vectors.size()) {}
+      vector_parts_(schema.vectors.size()),
+      resident_owned_(schema.vectors.size()),
+      resident_(schema.vectors.size()) {}
 
 absl::StatusOr<std::shared_ptr<SealedSegment>> SealedSegment::Open(
     const std::string& path, const Schema& schema, const storage::SegmentEntry& entry,
@@ -73,10 +79,12 @@ absl::Status SealedSegment::CheckRows() const {
       case SectionKind::kPartitions:
       case SectionKind::kNodePositions:
       case SectionKind::kExpiries:
+      case SectionKind::kCalibration:
         AZ_RETURN_IF_ERROR(file_->VerifySection(id));
         break;
       case SectionKind::kVectors:
       case SectionKind::kGraph:
+      case SectionKind::kCodes:
       case SectionKind::kFieldColumn:
       case SectionKind::kDynamicColumn:
         break;
@@ -126,6 +134,7 @@ absl::Status SealedSegment::CheckVectors(size_t slot, const CancelToken& cancel)
   if (part.checked.load(std::memory_order_acquire)) return absl::OkStatus();
   const FieldId field = schema_.vectors[slot].id;
   const SectionId sections[] = {{SectionKind::kGraph, field, {}},
+                                {SectionKind::kCodes, field, {}},
                                 {SectionKind::kVectors, field, {}}};
   return CheckPart(part, sections, cancel);
 }
@@ -196,8 +205,71 @@ absl::Status SealedSegment::OpenVectors(size_t slot) {
                       section.graph.node_count(), section.node_count);
     }
     section.has_graph = true;
+    AZ_RETURN_IF_ERROR(OpenCodes(slot));
   }
   return absl::OkStatus();
+}
+
+absl::Status SealedSegment::OpenCodes(size_t slot) {
+  const VectorFieldDef& field = schema_.vectors[slot];
+  VectorSection& section = vectors_[slot];
+  const SectionId codes_id{SectionKind::kCodes, field.id, {}};
+  if (const auto codes = file_->Find(codes_id)) {
+    const auto load = [&](uint64_t offset, uint64_t count) {
+      return file_->Load(codes_id, offset, count);
+    };
+    AZ_ASSIGN_OR_RETURN(section.codes, index::CodedVectors::Open(ToIndexMetric(field.metric),
+                                                                 field.dim, *codes, load));
+    if (section.codes->count() != section.node_count) {
+      return DataLoss("codes of field %d: %d for %d vectors", Raw(field.id), section.codes->count(),
+                      section.node_count);
+    }
+  }
+  const SectionId calibration_id{SectionKind::kCalibration, field.id, {}};
+  if (const auto calibration = file_->Find(calibration_id)) {
+    AZ_ASSIGN_OR_RETURN(section.calibration, index::Calibration::Open(*calibration));
+  }
+  return absl::OkStatus();
+}
+
+SegmentParts SealedSegment::parts() const {
+  SegmentParts parts;
+  for (const SectionId& id : file_->Sections()) {
+    const uint64_t bytes = file_->Find(id)->size();
+    switch (id.kind) {
+      case SectionKind::kVectors:
+        parts.vectors += bytes;
+        break;
+      case SectionKind::kCodes:
+        parts.codes += bytes;
+        break;
+      case SectionKind::kGraph:
+      case SectionKind::kCalibration:
+        parts.graph += bytes;
+        break;
+      case SectionKind::kRowIds:
+      case SectionKind::kInsertSeqs:
+      case SectionKind::kKeys:
+      case SectionKind::kPartitions:
+      case SectionKind::kNodePositions:
+      case SectionKind::kFieldColumn:
+      case SectionKind::kDynamicColumn:
+      case SectionKind::kExpiries:
+        parts.columns += bytes;
+        break;
+    }
+  }
+  return parts;
+}
+
+std::optional<Quantization> SealedSegment::WalkedBy(size_t vector_slot) const {
+  const VectorSection& section = vectors_[vector_slot];
+  if (!section.has_graph) return std::nullopt;
+  if (!section.codes.has_value()) return Quantization::kNone;
+  const index::Quantizer& quantizer = section.codes->quantizer();
+  if (quantizer.bits() == index::CodeBits::k8) return Quantization::kSq8;
+  return quantizer.transform() == index::CodeTransform::kRotated ? Quantization::kRabitq4
+                                                                 : Quantization::kSq4;
 }
 
 KeyView SealedSegment::key(uint32_t position) const {
@@ -283,6 +355,15 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
                          field.dim, field.dim, section.node_count, options, top, cancel);
 }
 
+double SealedSegment::Widening(size_t vector_slot, const float* query,
+                               std::span<const index::Neighbor> found) const {
+  const VectorFieldDef& field = schema_.vectors[vector_slot];
+  const index::Metric metric = ToIndexMetric(field.metric);
+  const double norm =
+      metric == index::Metric::kIp ? std::sqrt(index::SquaredNorm({query, field.dim})) : 1;
+  return vectors_[vector_slot].calibration.Widening(found, metric, static_cast<float>(norm));
+}
+
 absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot, const float* query,
                                                              size_t ef, uint64_t distances_max,
                                                              const index::Bitset* admitted,
@@ -297,9 +378,21 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot,
   options.admitted = admitted;
   options.node_to_position = section.node_positions;
   options.distances_max = distances_max;
-  return index::SearchGraph(section.graph, {section.base, field.dim, field.dim},
-                            index::KernelsFor(ToIndexMetric(field.metric)), query, options, top,
-                            scratch, cancel);
+  const index::NodeVectors vectors{section.base, field.dim, field.dim};
+  const index::DistanceKernels kernels = index::KernelsFor(ToIndexMetric(field.metric));
+  const Resident* const resident = resident_[vector_slot].load(std::memory_order_acquire);
+  const index::FrozenGraph& graph = resident != nullptr ? resident->graph : section.graph;
+  const std::optional<index::CodedVectors>& codes =
+      resident != nullptr ? resident->codes : section.codes;
+  if (!codes.has_value()) {
+    return index::SearchGraph(graph, vectors, kernels, query, options, top, scratch, cancel);
+  }
+  codes->EncodeQuery(query, scratch.query);
+  const index::RescoreOptions rescore = section.calibration.Rescore(
+      static_cast<uint32_t>(std::min<size_t>(top.k(), UINT32_MAX)), scratch.query.norm());
+  return index::SearchGraphByCodes(
+      graph, index::CodeDistances(codes->rows(), codes->kernels(), scratch.query.view()),
+      index::VectorDistances(vectors, kernels, query), options, rescore, top, scratch, cancel);
 }
 
 absl::Status SealedSegment::VerifyBytes(const CancelToken& cancel) const {
@@ -379,6 +472,57 @@ absl::Status SealedSegment::Verify(const CancelToken& cancel) const {
   MutexLock lock(suspicion_mu_);
   suspicion_ = absl::OkStatus();
   return status;
+}
+
+std::unique_ptr<SealedSegment::Resident> SealedSegment::CopyOf(size_t slot) const {
+  const VectorFieldDef& field = schema_.vectors[slot];
+  const auto graph = file_->Find({SectionKind::kGraph, field.id, {}});
+  const auto codes = file_->Find({SectionKind::kCodes, field.id, {}});
+  if (!graph.has_value()) return nullptr;
+  const uint64_t codes_at = (graph->size() + kPageBytes - 1) / kPageBytes * kPageBytes;
+  auto copy = std::make_unique<Resident>();
+  copy->memory = HugeBytes(codes_at + (codes.has_value() ? codes->size() : 0));
+  if (copy->memory.data() == nullptr) return nullptr;
+  const std::span<const std::byte> bytes = copy->memory.span();
+  std::memcpy(copy->memory.data(), graph->data(), graph->size());
+  auto opened = index::FrozenGraph::Open(bytes.first(graph->size()));
+  if (!opened.ok()) return nullptr;
+  copy->graph = *opened;
+  if (codes.has_value()) {
+    std::memcpy(copy->memory.data() + codes_at, codes->data(), codes->size());
+    auto opened_codes = index::CodedVectors::Open(ToIndexMetric(field.metric), field.dim,
+                                                  bytes.subspan(codes_at, codes->size()));
+    if (!opened_codes.ok()) return nullptr;
+    copy->codes = *std::move(opened_codes);
+  }
+  return copy;
+}
+
+void SealedSegment::MakeResident(MemoryBudget& memory) {
+  if (resident_bytes_ == nullptr) {
+    resident_bytes_ = std::make_unique<CountedBytes>(memory, MemoryPart::kResident);
+  }
+  for (size_t slot = 0; slot < vectors_.size(); ++slot) {
+    if (resident_owned_[slot] != nullptr || !vectors_[slot].has_graph) continue;
+    const FieldId field = schema_.vectors[slot].id;
+    uint64_t bytes = 0;
+    for (const SectionKind kind : {SectionKind::kGraph, SectionKind::kCodes}) {
+      if (const auto section = file_->Find({kind, field, {}})) bytes += section->size();
+    }
+    const uint64_t most = memory.total() / kResidentShareInverse;
+    if (memory.used(MemoryPart::kResident) + bytes > most ||
+        memory.used() + bytes > memory.total()) {
+      continue;
+    }
+    std::unique_ptr<const Resident> copy = CopyOf(slot);
+    if (copy == nullptr) continue;
+    resident_bytes_->Set(resident_bytes_->bytes() + copy->memory.memory_bytes());
+    resident_[slot].store(copy.get(), std::memory_order_release);
+    resident_owned_[slot] = std::move(copy);
+    for (const SectionKind kind : {SectionKind::kGraph, SectionKind::kCodes}) {
+      file_->Release({kind, field, {}});
+    }
+  }
 }
 
 void SealedSegment::MarkRetired(uint32_t position) {

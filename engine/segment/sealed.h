@@ -7,11 +7,14 @@
 // load.
 #pragma once
 
+#include "base/huge_bytes.h"
 #include "base/mutex.h"
 #include "base/strings.h"
 #include "engine/schema.h"
 #include "engine/segment/segment.h"
+#include "index/codes/coded_vectors.h"
 #include "index/column/column.h"
+#include "index/graph/calibration.h"
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
 
@@ -20,6 +23,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,6 +46,7 @@ class SealedSegment final : public Segment {
   SegmentId id() const override { return file_->header().id; }
   uint64_t file_bytes() const override { return file_->file_bytes(); }
   uint64_t memory_bytes() const override { return sizeof(*this) + retired_.size() * 8; }
+  SegmentParts parts() const override;
   storage::RowRange rows() const override {
     return {file_->header().first_row, file_->header().end_row};
   }
@@ -72,12 +77,18 @@ class SealedSegment final : public Segment {
     if (!section.has_graph) return {};
     return {&section.graph, {section.node_positions, section.node_count}};
   }
+  std::optional<Quantization> WalkedBy(size_t vector_slot) const override;
   uint32_t VectorCount(size_t vector_slot) const override {
     return vectors_[vector_slot].node_count;
   }
   absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                 const index::Bitset* admitted, index::TopK& top,
                                 const CancelToken& cancel) const override;
+  uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const override {
+    return vectors_[vector_slot].calibration.Ef(recall, limit);
+  }
+  double Widening(size_t vector_slot, const float* query,
+                  std::span<const index::Neighbor> found) const override;
   absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
                                                 uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,
@@ -88,6 +99,7 @@ class SealedSegment final : public Segment {
   // and graphs.
   absl::Status Verify(const CancelToken& cancel) const override;
   absl::Status suspicion() const override;
+  void MakeResident(MemoryBudget& memory) override;
   void MarkRetired(uint32_t position) override;
   uint64_t RetiredWord(size_t i) const override {
     return retired_[i].load(std::memory_order_acquire);
@@ -100,6 +112,15 @@ class SealedSegment final : public Segment {
     const uint32_t* node_positions = nullptr;  // Checked below size_ before use.
     bool has_graph = false;
     index::FrozenGraph graph;
+    std::optional<index::CodedVectors> codes;  // With a graph only.
+    index::Calibration calibration;
+  };
+
+  // A copy of what walks read.
+  struct Resident {
+    HugeBytes memory;
+    index::FrozenGraph graph;
+    std::optional<index::CodedVectors> codes;
   };
 
   // What is checked at once, before its first use. Whoever needs it goes on where the last one
@@ -123,6 +144,8 @@ class SealedSegment final : public Segment {
   absl::Status VerifyEnds() const;
   absl::Status VerifyNodes(const VectorSection& section) const;
   absl::Status OpenVectors(size_t slot);
+  absl::Status OpenCodes(size_t slot);
+  std::unique_ptr<Resident> CopyOf(size_t slot) const;
   absl::Status OpenColumns();
   const index::ColumnReader* FindColumn(const FilterField& field) const;
 
@@ -139,7 +162,10 @@ class SealedSegment final : public Segment {
   std::vector<VectorSection> vectors_;
   std::vector<std::atomic<uint64_t>> retired_;
   mutable Part columns_part_;
-  mutable std::vector<Part> vector_parts_;  // By slot.
+  mutable std::vector<Part> vector_parts_;                       // By slot.
+  std::vector<std::unique_ptr<const Resident>> resident_owned_;  // By slot; of MakeResident.
+  std::vector<std::atomic<const Resident*>> resident_;           // Null: there is none.
+  std::unique_ptr<CountedBytes> resident_bytes_;
   mutable Mutex suspicion_mu_;
   mutable absl::Status suspicion_ AZ_GUARDED_BY(suspicion_mu_);
 };

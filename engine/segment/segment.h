@@ -12,6 +12,7 @@
 #include "base/value.h"
 #include "engine/database.h"
 #include "engine/filter/filter.h"
+#include "engine/memory_budget.h"
 #include "index/column/column.h"
 #include "index/graph/search.h"
 #include "index/topk.h"
@@ -95,6 +96,7 @@ class Segment : public index::TieOrder {
   virtual SegmentId id() const = 0;  // Zero without a file.
   virtual uint64_t file_bytes() const = 0;
   virtual uint64_t memory_bytes() const = 0;
+  virtual SegmentParts parts() const { return {}; }  // Of the file; O(sections).
   // The row ids that this segment answers for; a growing one's end moves.
   virtual storage::RowRange rows() const = 0;
   virtual uint32_t size() const = 0;
@@ -127,6 +129,10 @@ class Segment : public index::TieOrder {
   // True if the vector field (by its place in the schema) has a graph here.
   virtual bool HasGraph(size_t vector_slot) const = 0;
   virtual SegmentGraph Graph(size_t vector_slot) const = 0;
+  // The codes that the graph is walked by, kNone for the vectors; nullopt if there is no graph.
+  virtual std::optional<Quantization> WalkedBy(size_t /*vector_slot*/) const {
+    return std::nullopt;
+  }
   // Rows that have a vector in this field.
   virtual uint32_t VectorCount(size_t vector_slot) const = 0;
   // Pushes the admitted rows below `limit` into `top`. Null admits all; for a sealed segment the
@@ -135,7 +141,16 @@ class Segment : public index::TieOrder {
   virtual absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                         const index::Bitset* admitted, index::TopK& top,
                                         const CancelToken& cancel) const = 0;
-  // REQUIRES: HasGraph. `admitted` is over all of size().
+  // REQUIRES: HasGraph. The least width of a walk that finds the share `recall` of the `limit`
+  // nearest, as far as is known; at least `limit`.
+  virtual uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const = 0;
+  // REQUIRES: HasGraph. After a walk for `query` that found `found`, nearest first: how many times
+  // as wide one has to be. More than 1 for queries that are unlike the rows.
+  virtual double Widening(size_t vector_slot, const float* query,
+                          std::span<const index::Neighbor> found) const = 0;
+  // REQUIRES: HasGraph. Pushes what a walk of width `ef` finds, measured in full precision: all of
+  // it or, where codes say that the rest is too far, as many as `top` takes at least. `admitted` is
+  // over all of size().
   virtual absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query,
                                                         size_t ef, uint64_t distances_max,
                                                         const index::Bitset* admitted,
@@ -152,6 +167,10 @@ class Segment : public index::TieOrder {
   virtual absl::Status Verify(const CancelToken& cancel) const = 0;
   // The DataLoss of a check that has failed since the last Verify that did not; OK if none has.
   virtual absl::Status suspicion() const { return absl::OkStatus(); }
+
+  // Copies what walks read of it into memory of huge pages, where the budget has room for it.
+  // Searches go on meanwhile. After a Verify; from any one thread at a time.
+  virtual void MakeResident(MemoryBudget& /*memory*/) {}
 
   // Retirement. MarkRetired by the commit leader only, after RetiredMap::Retire.
   virtual void MarkRetired(uint32_t position) = 0;

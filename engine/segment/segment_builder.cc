@@ -2,7 +2,9 @@
 
 #include "base/failpoint.h"
 #include "base/status.h"
+#include "engine/segment/code_choice.h"
 #include "engine/segment/metric.h"
+#include "index/aligned_bytes.h"
 #include "index/column/column.h"
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
@@ -207,6 +209,27 @@ absl::StatusOr<index::BuiltGraph> MakeGraph(const index::HnswBuildOptions& optio
   return index::BuildHnsw(field.vectors, options, parallel, cancel);
 }
 
+// The graph, with its nodes in `order`, codes to walk it by, and what recall costs.
+absl::Status WriteGraph(storage::SegmentWriter& writer, const SegmentBuildInput& input,
+                        const VectorFieldDef& def, const index::BuiltGraph& built,
+                        const FieldVectors& field, std::span<const uint32_t> order,
+                        const index::ParallelFor& parallel, const CancelToken& cancel) {
+  const index::AlignedBytes bytes(index::FreezeGraph(built, order));
+  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kGraph, def.id, {}}));
+  AZ_RETURN_IF_ERROR(writer.Append(bytes.span()));
+  AZ_ASSIGN_OR_RETURN(const index::FrozenGraph graph, index::FrozenGraph::Open(bytes.span()));
+  std::vector<const float*> vectors;
+  vectors.reserve(order.size());
+  for (const uint32_t node : order) vectors.push_back(field.vectors[node]);
+  AZ_ASSIGN_OR_RETURN(const CodeChoice choice,
+                      ChooseCodes(def, graph, vectors, Raw(input.id), parallel, cancel));
+  if (choice.codes.has_value()) {
+    AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kCodes, def.id, {}}));
+    AZ_RETURN_IF_ERROR(writer.Append(choice.codes->span()));
+  }
+  return WriteBytes(writer, {SectionKind::kCalibration, def.id, {}}, choice.calibration.Save());
+}
+
 absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInput& input,
                           const Rows& rows, size_t slot, const index::ParallelFor& parallel,
                           const CancelToken& cancel, SegmentBuildOutput& output) {
@@ -225,8 +248,7 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
     AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
                         MakeGraph(options, slot, rows, field, parallel, cancel, output));
     order = index::BreadthFirstOrder(graph);
-    AZ_RETURN_IF_ERROR(
-        WriteBytes(writer, {SectionKind::kGraph, def.id, {}}, index::FreezeGraph(graph, order)));
+    AZ_RETURN_IF_ERROR(WriteGraph(writer, input, def, graph, field, order, parallel, cancel));
   }
   std::vector<uint32_t> node_positions(order.size());
   for (size_t node = 0; node < order.size(); ++node) {

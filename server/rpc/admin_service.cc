@@ -39,6 +39,7 @@ void ToWire(const engine::MemoryInfo& memory, pb::MemoryUse& out) {
   out.set_growing_bytes(memory.growing_bytes);
   out.set_build_bytes(memory.build_bytes);
   out.set_scratch_bytes(memory.scratch_bytes);
+  out.set_resident_bytes(memory.resident_bytes);
 }
 
 pb::StoreState ToWire(engine::StoreState state) {

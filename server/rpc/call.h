@@ -45,10 +45,8 @@ absl::Status CurrentExceptionToStatus();
 // Runs `work(cancel)`, an absl::Status, unless the deadline has passed or there is no such
 // database; no exception gets out.
 template <typename Work>
-grpc::Status HandleCall(const grpc::ServerContext& context, std::string_view database,
-                        const Work& work) {
+grpc::Status HandleCall(const CancelToken& cancel, std::string_view database, const Work& work) {
   try {
-    const CancelToken cancel = MakeCancelToken(context);
     absl::Status status = cancel.Check();
     if (status.ok()) status = CheckDatabase(database);
     if (status.ok()) status = work(cancel);
@@ -56,6 +54,12 @@ grpc::Status HandleCall(const grpc::ServerContext& context, std::string_view dat
   } catch (...) {
     return ToGrpc(CurrentExceptionToStatus());
   }
+}
+
+template <typename Work>
+grpc::Status HandleCall(const grpc::ServerContext& context, std::string_view database,
+                        const Work& work) {
+  return HandleCall(MakeCancelToken(context), database, work);
 }
 
 // As HandleCall, for calls that change the database: `on_failed` hears of a failure, which may have

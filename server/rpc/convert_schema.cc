@@ -17,7 +17,7 @@ constexpr std::string_view kKeyTypes = "int64 or string";
 constexpr std::string_view kFieldTypes = "bool, int64, double or string";
 constexpr std::string_view kMetrics = "l2, ip or cosine";
 constexpr std::string_view kIndexKinds = "auto, flat or hnsw";
-constexpr std::string_view kQuantizations = "auto or none";
+constexpr std::string_view kQuantizations = "auto, none, sq8, sq4 or rabitq4";
 constexpr std::string_view kVectorKinds = "dense";
 constexpr std::string_view kElementTypes = "f32";
 
@@ -102,6 +102,12 @@ absl::StatusOr<engine::Quantization> QuantizationFromWire(pb::Quantization quant
       return engine::Quantization::kAuto;
     case pb::QUANTIZATION_NONE:
       return engine::Quantization::kNone;
+    case pb::QUANTIZATION_SQ8:
+      return engine::Quantization::kSq8;
+    case pb::QUANTIZATION_SQ4:
+      return engine::Quantization::kSq4;
+    case pb::QUANTIZATION_RABITQ4:
+      return engine::Quantization::kRabitq4;
     default:
       return RefuseEnum("index.quantization", quantization, pb::Quantization_Name(quantization),
                         "QUANTIZATION_", kQuantizations);
@@ -188,6 +194,12 @@ pb::Quantization ToWire(engine::Quantization quantization) {
       return pb::QUANTIZATION_AUTO;
     case engine::Quantization::kNone:
       return pb::QUANTIZATION_NONE;
+    case engine::Quantization::kSq8:
+      return pb::QUANTIZATION_SQ8;
+    case engine::Quantization::kSq4:
+      return pb::QUANTIZATION_SQ4;
+    case engine::Quantization::kRabitq4:
+      return pb::QUANTIZATION_RABITQ4;
   }
   return pb::QUANTIZATION_UNSPECIFIED;
 }
@@ -296,6 +308,15 @@ void ToWire(engine::CollectionStats&& stats, pb::CollectionStatsResponse& out) {
     entry.set_retired_rows(segment.retired_rows);
     entry.set_file_bytes(segment.file_bytes);
     entry.set_memory_bytes(segment.memory_bytes);
+    entry.set_vectors_bytes(segment.parts.vectors);
+    entry.set_codes_bytes(segment.parts.codes);
+    entry.set_graph_bytes(segment.parts.graph);
+    entry.set_columns_bytes(segment.parts.columns);
+    for (const engine::SegmentVectorStats& vectors : segment.vectors) {
+      pb::SegmentVectorStats& field = *entry.add_vectors();
+      field.set_field(vectors.field);
+      if (vectors.walked_by.has_value()) field.set_quantization(ToWire(*vectors.walked_by));
+    }
   }
 }
 

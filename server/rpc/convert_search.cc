@@ -16,9 +16,12 @@ absl::StatusOr<engine::SearchSpec> FromWire(const pb::SearchOptions& options) {
   if (!filter.ok()) return AtPlace("options.filter", filter.status());
   out.filter = *std::move(filter);
   const pb::SearchParams& params = options.params();
-  if (params.has_ef() && params.exact()) {
-    return InvalidArgument("options.params: both ef and exact are set; at most one of them is");
+  if (int{params.has_recall()} + int{params.has_ef()} + int{params.exact()} > 1) {
+    return absl::InvalidArgumentError(
+        "options.params: more than one of recall, ef and exact is set; at most one of them is "
+        "allowed");
   }
+  if (params.has_recall()) out.recall = params.recall();
   if (params.has_ef()) out.ef = params.ef();
   out.exact = params.exact();
   out.projection = ToProjection(options.has_output_fields() ? &options.output_fields() : nullptr,
@@ -36,17 +39,17 @@ absl::StatusOr<std::span<const float>> QueryOf(const pb::SearchRequest& request,
   return query;
 }
 
-absl::StatusOr<std::span<const float>> QueriesOf(const pb::SearchBatchRequest& request,
-                                                 uint32_t dimension, FloatStore& store) {
+absl::StatusOr<std::span<const float>> QueriesOf(std::string_view queries_f32, uint32_t dimension,
+                                                 FloatStore& store) {
   const size_t query_bytes = dimension * sizeof(float);
-  const size_t bytes = request.queries_f32().size();
+  const size_t bytes = queries_f32.size();
   if (bytes == 0) return absl::InvalidArgumentError("queries_f32: no queries");
   if (bytes % query_bytes != 0) {
     return InvalidArgument(
         "queries_f32: %d bytes are not a multiple of %d, which is 4 x the dimension %d", bytes,
         query_bytes, dimension);
   }
-  return FloatsOf(request.queries_f32(), store);
+  return FloatsOf(queries_f32, store);
 }
 
 namespace {
@@ -80,11 +83,16 @@ void ToWire(engine::SearchHit&& hit, pb::Hit& out) {
   ToWire(hit.record.key, *out.mutable_key());
   out.set_distance(hit.distance);
   out.set_score(hit.score);
-  auto& fields = *out.mutable_fields();
-  for (auto& [name, value] : hit.record.fields) ToWire(std::move(value), fields[name]);
-  auto& vectors = *out.mutable_vectors();
-  for (const auto& [name, floats] : hit.record.vectors) {
-    AppendFloats(floats, *vectors[name].mutable_dense()->mutable_f32());
+  // A map that was asked for is written with more work, be it empty.
+  if (!hit.record.fields.empty()) {
+    auto& fields = *out.mutable_fields();
+    for (auto& [name, value] : hit.record.fields) ToWire(std::move(value), fields[name]);
+  }
+  if (!hit.record.vectors.empty()) {
+    auto& vectors = *out.mutable_vectors();
+    for (const auto& [name, floats] : hit.record.vectors) {
+      AppendFloats(floats, *vectors[name].mutable_dense()->mutable_f32());
+    }
   }
   out.set_version(Raw(hit.record.version));
 }

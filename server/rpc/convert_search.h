@@ -14,7 +14,7 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
+#include <string_view>
 
 namespace azimuth::server {
 
@@ -23,9 +23,9 @@ absl::StatusOr<engine::SearchSpec> FromWire(const pb::SearchOptions& options);
 // The one query of a Search, which must have `dimension` floats.
 absl::StatusOr<std::span<const float>> QueryOf(const pb::SearchRequest& request, uint32_t dimension,
                                                FloatStore& store);
-// The queries of a SearchBatch: one or more of `dimension` floats each. REQUIRES: dimension > 0.
-absl::StatusOr<std::span<const float>> QueriesOf(const pb::SearchBatchRequest& request,
-                                                 uint32_t dimension, FloatStore& store);
+// Of a field queries_f32: one or more queries of `dimension` floats each. REQUIRES: dimension > 0.
+absl::StatusOr<std::span<const float>> QueriesOf(std::string_view queries_f32, uint32_t dimension,
+                                                 FloatStore& store);
 
 void ToWire(const engine::SearchWork& work, pb::SearchWork& out);
 void ToWire(engine::SearchHit&& hit, pb::Hit& out);

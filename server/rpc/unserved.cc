@@ -30,22 +30,6 @@ absl::Status CheckWrite(const Request& request) {
   return CheckDurability(request.durability());
 }
 
-absl::Status CheckOptions(const pb::SearchOptions& options) {
-  const pb::SearchParams& params = options.params();
-  AZ_RETURN_IF_ERROR(Refuse(params.has_recall(), "options.params.recall", "ask by ef or exact"));
-  AZ_RETURN_IF_ERROR(Refuse(params.has_budget_us(), "options.params.budget_us"));
-  AZ_RETURN_IF_ERROR(Refuse(params.has_max_visits(), "options.params.max_visits"));
-  AZ_RETURN_IF_ERROR(Refuse(params.has_oversampling(), "options.params.oversampling"));
-  AZ_RETURN_IF_ERROR(
-      Refuse(options.offset() != 0, "options.offset", "ask for a larger limit and skip"));
-  AZ_RETURN_IF_ERROR(Refuse(options.has_score_threshold(), "options.score_threshold"));
-  AZ_RETURN_IF_ERROR(Refuse(options.has_range(), "options.range"));
-  AZ_RETURN_IF_ERROR(Refuse(!options.group_by().empty(), "options.group_by"));
-  AZ_RETURN_IF_ERROR(Refuse(options.group_size() != 0, "options.group_size"));
-  AZ_RETURN_IF_ERROR(Refuse(!options.partitions().empty(), "options.partitions"));
-  return Refuse(options.explain(), "options.explain");
-}
-
 }  // namespace
 
 absl::Status CheckServed(const pb::InsertRequest& request) {
@@ -88,15 +72,30 @@ absl::Status CheckServed(const pb::CountRequest& request) {
   return Refuse(!request.partitions().empty(), "partitions");
 }
 
+absl::Status CheckServed(const pb::SearchOptions& options) {
+  const pb::SearchParams& params = options.params();
+  AZ_RETURN_IF_ERROR(Refuse(params.has_budget_us(), "options.params.budget_us"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_max_visits(), "options.params.max_visits"));
+  AZ_RETURN_IF_ERROR(Refuse(params.has_oversampling(), "options.params.oversampling"));
+  AZ_RETURN_IF_ERROR(
+      Refuse(options.offset() != 0, "options.offset", "ask for a larger limit and skip"));
+  AZ_RETURN_IF_ERROR(Refuse(options.has_score_threshold(), "options.score_threshold"));
+  AZ_RETURN_IF_ERROR(Refuse(options.has_range(), "options.range"));
+  AZ_RETURN_IF_ERROR(Refuse(!options.group_by().empty(), "options.group_by"));
+  AZ_RETURN_IF_ERROR(Refuse(options.group_size() != 0, "options.group_size"));
+  AZ_RETURN_IF_ERROR(Refuse(!options.partitions().empty(), "options.partitions"));
+  return Refuse(options.explain(), "options.explain");
+}
+
 absl::Status CheckServed(const pb::SearchRequest& request) {
   AZ_RETURN_IF_ERROR(Refuse(request.has_query_key(), "query_key", "send the vector as query"));
   AZ_RETURN_IF_ERROR(
       Refuse(!request.query_text().empty(), "query_text", "send the vector as query"));
-  return CheckOptions(request.options());
+  return CheckServed(request.options());
 }
 
 absl::Status CheckServed(const pb::SearchBatchRequest& request) {
-  return CheckOptions(request.options());
+  return CheckServed(request.options());
 }
 
 }  // namespace azimuth::server

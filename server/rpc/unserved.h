@@ -20,6 +20,7 @@ absl::Status CheckServed(const pb::DeleteRequest& request);
 absl::Status CheckServed(const pb::IngestStart& start);
 absl::Status CheckServed(const pb::QueryRequest& request);
 absl::Status CheckServed(const pb::CountRequest& request);
+absl::Status CheckServed(const pb::SearchOptions& options);
 absl::Status CheckServed(const pb::SearchRequest& request);
 absl::Status CheckServed(const pb::SearchBatchRequest& request);
 

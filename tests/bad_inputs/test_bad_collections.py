@@ -35,6 +35,7 @@ from bad_input_cases import (
 from bad_input_server import Server
 
 NAME_RULE = r"is no name for a collection; allowed are 1 to 255 of A-Z a-z 0-9 _ -"
+QUANTIZATIONS = "auto, none, sq8, sq4 or rabitq4"
 FIELD_RULE = r"schema\.\w+\[\d+\]\.name: .*is no name for a field"
 BAD_NAMES = {
     "empty": "",
@@ -117,7 +118,7 @@ SCHEMAS = [
     Case(29, "index kind 8", "Create", indexed(kind=8), INVALID,
          r"schema\.vectors\[0\]\.index\.kind: 8 is unknown; auto, flat or hnsw"),
     Case(29, "quantization 66", "Create", indexed(quantization=66), INVALID,
-         r"quantization: 66 is unknown; auto or none"),
+         rf"quantization: 66 is unknown; {QUANTIZATIONS}"),
     Case(29, "vector kind 50", "Create", with_vector(kind=50), INVALID, "kind: 50 is unknown"),
     Case(29, "element type 50", "Create", with_vector(element_type=50), INVALID,
          "element_type: 50 is unknown; f32"),
@@ -193,8 +194,8 @@ UNSERVED_TYPES = [
       for name, number in types_pb2.ElementType.items() if number > types_pb2.ELEMENT_TYPE_F32),
     *((31, f"{name}", with_vector(metric=number), f"metric: .* is not served yet; {METRICS}")
       for name, number in types_pb2.Metric.items() if number > types_pb2.METRIC_COSINE),
-    *((35, f"{name}", indexed(quantization=number), "quantization: .*not served yet; auto or none")
-      for name, number in types_pb2.Quantization.items() if number > types_pb2.QUANTIZATION_NONE),
+    (35, "codes of one bit", indexed(quantization=types_pb2.QUANTIZATION_RABITQ1),
+     rf"quantization: rabitq1 is not served yet; {QUANTIZATIONS}"),
     (31, "model", with_vector(model="m"), r"schema\.vectors\[0\]\.model: not served yet"),
     (31, "properties", create("c", properties={"a": "b"}), r"schema\.properties: not served yet"),
 ]  # fmt: skip
@@ -217,6 +218,17 @@ def test_bad_schema_is_refused(refused: Check, case: Case) -> None:
 @pytest.mark.parametrize("case", table(UNSERVED))
 def test_what_is_not_built_in_is_unimplemented(refused: Check, case: Case) -> None:
     refused(case)
+
+
+@pytest.mark.bad_input(35)
+@pytest.mark.parametrize("dimension", [1, 32768])
+@pytest.mark.parametrize("quantization", ["NONE", "SQ8", "SQ4", "RABITQ4"])
+def test_every_quantization_fits_every_dimension(
+    server: Server, dimension: int, quantization: str
+) -> None:
+    index = collections_pb2.IndexOptions(quantization=f"QUANTIZATION_{quantization}")
+    server.stubs.call("Create", create("coded", [vector_field(dimension=dimension, index=index)]))
+    server.stubs.call("Drop", drop("coded"))
 
 
 @pytest.mark.bad_input(26)

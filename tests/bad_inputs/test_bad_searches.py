@@ -30,6 +30,8 @@ NAN, INF = float("nan"), float("inf")
 ONE = f32([1, 0, 0, 0])
 LIMIT_RULE = "limit: {}; allowed are 1 to 16384"
 EF_RULE = "ef: {}; allowed are 1 to 32768"
+RECALL_RULE = "recall: {}; allowed is more than 0, up to 1"
+ONE_OF_THREE = "options.params: more than one of recall, ef and exact is set; at most one"
 
 
 def params(**more: Any) -> search_pb2.SearchParams:
@@ -61,8 +63,17 @@ OPTIONS = [
     Case(80, "limit 2^32", "Search", search_of_limit(2**32), INVALID, LIMIT_RULE.format(0)),
     *(case for ef in (0, 32769, 2**31, 2**32 - 1)
       for case in both(82, f"ef {ef}", EF_RULE.format(ef), params=params(ef=ef))),
-    *both(82, "ef and exact", "both ef and exact are set; at most one",
-          params=params(ef=100, exact=True)),
+    *both(82, "ef and exact", ONE_OF_THREE, params=params(ef=100, exact=True)),
+    *(case for recall, said in ((0, "0"), (-0.0, "-0"), (-1, "-1"), (1.0001, "1.0001"),
+                                (1.5, "1.5"), (95, "95"), (-1e-45, "-1.4013e-45"), (NAN, "nan"),
+                                (-NAN, "-?nan"), (INF, "inf"), (-INF, "-inf"))
+      for case in both(83, f"recall {recall!r}", RECALL_RULE.format(said),
+                       params=params(recall=recall))),
+    *both(83, "recall and ef", ONE_OF_THREE, params=params(recall=0.9, ef=100)),
+    *both(83, "recall and exact", ONE_OF_THREE, params=params(recall=0.9, exact=True)),
+    *both(83, "recall 1 and exact", ONE_OF_THREE, params=params(recall=1, exact=True)),
+    *both(83, "bad recall and bad ef", ONE_OF_THREE, params=params(recall=2, ef=0)),
+    *both(83, "all three", ONE_OF_THREE, params=params(recall=0.9, ef=100, exact=True)),
     *both(86, "unknown field", "vector_field: there is no vector field 'nothing'",
           vector_field="nothing"),
     *both(86, "scalar field", "vector_field: there is no vector field 'n'", vector_field="n"),
@@ -124,8 +135,6 @@ QUERIES = [
 
 RANGE = search_pb2.RangeBounds(radius=NAN)
 UNSERVED_OPTIONS: list[tuple[int, str, dict[str, Any]]] = [
-    *((83, "params.recall", {"params": params(recall=recall)})
-      for recall in (0, 0.95, 1.0001, NAN)),
     (78, "offset", {"offset": 1}),
     (78, "offset", {"offset": 2**32 - 1}),
     (87, "range", {"range": RANGE}),
@@ -167,6 +176,12 @@ def test_bad_query_is_refused(refused: Check, case: Case) -> None:
 @pytest.mark.parametrize("case", table(UNSERVED))
 def test_unserved_field_of_a_search_is_unimplemented(refused: Check, case: Case) -> None:
     refused(case)
+
+
+@pytest.mark.bad_input(83)
+@pytest.mark.parametrize("recall", [1e-45, 0.5, 0.99999994, 1])
+def test_a_recall_within_the_bounds_is_served(server: Server, recall: float) -> None:
+    assert len(server.stubs.call("Search", search(limit=3, params=params(recall=recall))).hits) == 3
 
 
 @pytest.mark.bad_input(81)

@@ -145,8 +145,9 @@ TEST(ValidateSchema, NamesThePlaceOfWhatIsWrong) {
          "schema.vectors[\"image\"].index.ef_construction: 7 is outside of 8 to 4096");
   expect([](Schema& s) { s.vectors[1].index.ef_construction = 4097; },
          "schema.vectors[\"text\"].index.ef_construction: 4097");
-  expect([](Schema& s) { s.vectors[0].index.quantization = Quantization{3}; },
-         "schema.vectors[\"image\"].index.quantization: 3");
+  expect([](Schema& s) { s.vectors[0].index.quantization = Quantization{5}; },
+         "schema.vectors[\"image\"].index.quantization: 5 is none of auto, none, sq8, sq4, "
+         "rabitq4");
 }
 
 TEST(ValidateSchema, ChecksDefaults) {
@@ -197,7 +198,9 @@ TEST(SameDefinition, LooksPastIdsAndOrderOnly) {
 TEST(SchemaCodec, BringsBackWhatWasEncoded) {
   Schema made = GoodSchema();
   made.auto_id = true;
-  for (Schema schema : {GoodSchema(), Schema{}, made}) {
+  Schema coded = GoodSchema();
+  coded.vectors[0].index.quantization = Quantization::kSq4;
+  for (Schema schema : {GoodSchema(), Schema{}, made, coded}) {
     ASSERT_OK_AND_ASSIGN(const Schema decoded, DecodeSchema(EncodeSchema(schema)));
     EXPECT_EQ(decoded, schema);
   }
@@ -235,6 +238,29 @@ TEST(SchemaCodec, ReadsVersionsThatHadNoTtlAndNoMadeKeys) {
   EXPECT_EQ(decoded, schema);
 }
 
+TEST(SchemaCodec, HasVersion4WhereThereAreCodes) {
+  for (const Quantization quantization :
+       {Quantization::kSq8, Quantization::kRabitq4, Quantization::kSq4}) {
+    Schema schema = GoodSchema();
+    const std::string plain = EncodeSchema(schema);
+    schema.vectors[1].index.quantization = quantization;
+    std::string bytes = EncodeSchema(schema);
+    ASSERT_EQ(bytes.size(), plain.size());
+    EXPECT_EQ(bytes[0], 4);
+    constexpr size_t kAfterIt = 8 + 1;  // The ttl, and whether keys are made.
+    EXPECT_EQ(bytes[bytes.size() - kAfterIt - 1], static_cast<char>(quantization));
+    ASSERT_OK_AND_ASSIGN(const Schema decoded, DecodeSchema(bytes));
+    EXPECT_EQ(decoded, schema);
+    bytes[0] = 3;
+    EXPECT_THAT(DecodeSchema(bytes),
+                StatusIs(absl::StatusCode::kDataLoss, HasSubstr("quantization")));
+  }
+  std::string bytes = EncodeSchema(GoodSchema());
+  ASSERT_EQ(bytes[0], 3);
+  bytes[0] = 4;
+  EXPECT_THAT(DecodeSchema(bytes), StatusIs(absl::StatusCode::kDataLoss));
+}
+
 TEST(SchemaCodec, RefusesEveryTruncation) {
   const std::string bytes = EncodeSchema(GoodSchema());
   for (size_t size = 0; size < bytes.size(); ++size) {
@@ -248,10 +274,10 @@ TEST(SchemaCodec, RefusesBytesAfterTheEndAndOtherVersions) {
   std::string bytes = EncodeSchema(GoodSchema());
   EXPECT_THAT(DecodeSchema(bytes + '\0'),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("bytes after its end")));
-  bytes[0] = 4;
+  bytes[0] = 5;
   EXPECT_THAT(DecodeSchema(bytes),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("format version 4; this server reads 1 to 3")));
+                       HasSubstr("format version 5; this server reads 1 to 4")));
 }
 
 TEST(SchemaCodec, RefusesNumbersThatStandForNothing) {

@@ -48,6 +48,7 @@ def test_collections_are_made_described_listed_and_dropped(db: Client) -> None:
     vectors = {
         "x": VectorField(8, "cosine", index="hnsw", m=24, ef_construction=100),
         "y": VectorField(3, "ip", index="flat"),
+        "z": VectorField(64, "l2", quantization="rabitq4"),
     }
     made = db.create_collection("zoo", vectors, fields, key_type="string", dynamic=False)
     db.create_collection("ant", V)
@@ -55,6 +56,7 @@ def test_collections_are_made_described_listed_and_dropped(db: Client) -> None:
     assert (info.name, info.key_type, info.dynamic) == ("zoo", "string", False)
     assert info.fields == fields
     assert info.vectors["x"] == vectors["x"]
+    assert info.vectors["z"].quantization == "rabitq4"
     assert (info.vectors["y"].metric, info.vectors["y"].index) == ("ip", "flat")
     made.insert(["k"], {"x": np.ones((1, 8))})
     assert [(c.name, c.row_count) for c in db.list_collections()] == [("ant", 0), ("zoo", 1)]
@@ -88,6 +90,45 @@ def test_stats_count_rows_and_segments(server_factory: Callable[..., ServerProce
         assert sum(s.rows for s in stats.segments) == 1000
         items.delete(keys=range(10))
         assert items.stats().row_count == 990
+
+
+def test_stats_say_where_the_bytes_are_and_what_graphs_are_walked_by(
+    server_factory: Callable[..., ServerProcess],
+) -> None:
+    rows, dim = 1000, 64
+    server = server_factory("--growing-rows-max", str(rows), "--graph-rows-min", str(rows))
+    coded = ["none", "sq8", "sq4", "rabitq4"]
+    vectors = {name: VectorField(dim, "l2", quantization=name) for name in [*coded, "auto"]}
+    vectors["flat"] = VectorField(dim, "l2", index="flat", quantization="sq8")
+    data = np.random.default_rng(1).normal(size=(rows, dim))
+    with server.client() as db:
+        items = db.create_collection("items", vectors, {"n": "int64"})
+        items.insert(range(rows - 1), dict.fromkeys(vectors, data[1:]), {"n": range(rows - 1)})
+        (growing,) = items.stats().segments
+        assert growing.state == "growing"
+        assert growing.vectors_bytes == growing.codes_bytes == growing.columns_bytes == 0
+        assert growing.quantization == {}
+        items.insert([rows], dict.fromkeys(vectors, data[:1]), {"n": [rows]})
+        before = items.wait_indexed().segments
+    server.restart()
+    with server.client() as db:
+        items = db.collection("items")
+        assert items.stats().segments == before
+        (sealed,) = [segment for segment in before if segment.state == "sealed"]
+        chosen = sealed.quantization.pop("auto")
+        assert chosen in coded[1:]
+        assert sealed.quantization == {name: name for name in coded}
+        assert sealed.vectors_bytes == len(vectors) * rows * dim * 4
+        # Of 64 dimensions each code takes 64 bytes, and 8 bits leave no room there for 8 more.
+        wide = 1 + (chosen == "sq8")
+        assert sealed.codes_bytes >= rows * (64 * 4 + 8 * wide)
+        assert sealed.codes_bytes <= rows * (64 * 4 + 8 * wide) + 4 * 1024
+        assert sealed.graph_bytes >= 5 * rows * 2 * 16 * 4
+        assert sealed.columns_bytes >= rows * (8 + 8 + 8 + 8 + 4 * len(vectors))
+        parts = sealed.vectors_bytes + sealed.codes_bytes + sealed.graph_bytes
+        parts += sealed.columns_bytes
+        # Each of some 30 parts of the file begins at a multiple of 4096.
+        assert sealed.file_bytes - 40 * 4096 < parts < sealed.file_bytes
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -257,7 +298,6 @@ def unserved() -> list[Any]:
         ("query order_by", records, "Query", read(**c, limit=1, order_by=["a"])),
         ("query cursor", records, "Query", read(**c, limit=1, cursor="x")),
         ("count partitions", records, "Count", count(**c, partitions=["p"])),
-        ("search recall", search, "Search", searched(params=params(recall=0.9))),
         ("search budget", search, "Search", searched(params=params(budget_us=1))),
         ("search offset", search, "Search", searched(offset=1)),
         ("search group_by", search, "Search", searched(group_by="a")),

@@ -113,7 +113,9 @@ def test_command_repairs_damaged_files(filled: ServerProcess) -> None:
     code, report, _ = verify(filled)
     assert code == 1
     assert report is not None
-    assert {finding["severity"] for finding in report["findings"]} == {"derived"}
+    # The kill may have met a build, whose file stays until the next start.
+    found = [finding for finding in report["findings"] if finding["kind"] != "file.left_over"]
+    assert {finding["severity"] for finding in found} == {"derived"}
     code, report, _ = verify(filled, "--repair", "--deep")
     assert report is not None
     assert (code, report["sound"], report["repair"]) == (0, True, True), report

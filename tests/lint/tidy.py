@@ -57,8 +57,8 @@ BORDERS = (
     ),
     Border(
         r"(fcntl|sys/mman|sys/stat|sys/file|dirent)\.h$",
-        r"storage/(file|mapped_file)\.cc$|server/main\.cc$|tests/|bench/",
-        "storage/file.cc, storage/mapped_file.cc and server/main.cc",
+        r"storage/(file|mapped_file)\.cc$|base/huge_bytes\.cc$|server/main\.cc$|tests/|bench/",
+        "storage/file.cc, storage/mapped_file.cc, base/huge_bytes.cc and server/main.cc",
     ),
     Border(
         r"unistd\.h$",
@@ -70,7 +70,7 @@ BORDERS = (
         r"(server|tests|bench)/",
         "server/, tests/ and bench/",
     ),
-    Border(r"hwy/", r"(tests/|bench/)?index/(distance|quantize)/", "index/distance/"),
+    Border(r"hwy/", r"index/(codes|distance)/", "index/codes/ and index/distance/"),
     Border(r"CLI/", r"(server|bench)/", "server/ and bench/"),
     Border(r"(gtest|gmock)/", r"tests/", "tests/"),
     Border(r"benchmark/", r"bench/", "bench/"),

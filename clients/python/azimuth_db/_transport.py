@@ -227,9 +227,11 @@ class Transport:
             raise RuntimeError("the client is closed")
         return self._records.Ingest(requests)
 
-    def error_of(self, error: grpc.RpcError, method: str) -> AzimuthError:
+    def error_of(
+        self, error: grpc.RpcError, method: str, timeout: float | None = None
+    ) -> AzimuthError:
         """Returns the exception for a stream that failed."""
-        return self._error(error, method)
+        return self._error(error, method, timeout)
 
     def delete(self, request: records_pb2.DeleteRequest) -> records_pb2.DeleteResponse:
         return self._write(self._records.Delete, request, records_pb2.DeleteResponse)
@@ -252,6 +254,14 @@ class Transport:
         self, request: search_pb2.SearchBatchRequest
     ) -> search_pb2.SearchBatchResponse:
         return self._read(self._search.SearchBatch, request, search_pb2.SearchBatchResponse)
+
+    def search_stream(
+        self, requests: Iterator[search_pb2.SearchStreamRequest], timeout: float | None
+    ) -> Any:
+        """Opens a stream; returns the call, whose iterator raises grpc.RpcError."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        return self._search.SearchStream(requests, timeout=timeout)
 
     # All of them.
 

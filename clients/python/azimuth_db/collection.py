@@ -24,6 +24,7 @@ from ._generated.azimuth.v1 import collections_pb2 as pb_collections
 from ._generated.azimuth.v1 import records_pb2 as pb_records
 from ._generated.azimuth.v1 import search_pb2 as pb_search
 from ._generated.azimuth.v1 import types_pb2 as pb
+from ._search_stream import SearchStream
 from ._values import make_filter, make_selection, names_of
 from ._writes import CollectionWrites, Params
 from .errors import DeadlineExceeded, FailedPrecondition, Internal, ResourceExhausted
@@ -97,6 +98,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -111,9 +113,11 @@ class Collection(CollectionWrites):
             field: The vector field; None when the collection has only one.
             filter: Which records count; None: all.
             params: The values of the filter's ``$names``.
+            recall: Share of the `limit` nearest to be found on average, more than 0, up to 1
+                (exact): the server knows for each of its graphs what that takes. None, and
+                neither `exact` nor `ef`: 0.95. At most one of the three.
             exact: Whether to scan for the exact answer in place of searching the graph.
-            ef: Width of the graph search, up to 32768: larger is more exact and slower. None:
-                the server's default.
+            ef: Width of the graph search, up to 32768: larger is more exact and slower.
             output_fields: The scalar fields to return; None: all.
             output_vectors: The vectors to return.
             min_seq: The read sees at least this sequence number, the ``as_of`` of a write, and
@@ -121,7 +125,7 @@ class Collection(CollectionWrites):
         """
         vector = read_vector(query, "query")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         dense = pb.DenseVector(f32=vector.tobytes())
         request = pb_search.SearchRequest(
@@ -143,6 +147,7 @@ class Collection(CollectionWrites):
         field: str | None = None,
         filter: str | None = None,
         params: Params = None,
+        recall: float | None = None,
         exact: bool = False,
         ef: int | None = None,
         output_fields: Iterable[str] | None = None,
@@ -162,7 +167,7 @@ class Collection(CollectionWrites):
         """
         matrix = read_query_matrix(queries, "queries")
         options = self._options(
-            limit, field, filter, params, exact, ef, output_fields, output_vectors, min_seq
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
         )
         name = field if field is not None else self._only_vector_field("field")
         self._check_dimension(name, matrix.shape[1])
@@ -174,6 +179,44 @@ class Collection(CollectionWrites):
         for start, stop in cut(len(matrix), sizes, REQUEST_BYTES_MAX, rows_max):
             replies += self._search_part(to_float32(matrix[start:stop]), options)
         return BatchResult(replies, limit, self._schema().key_type == "string")
+
+    def search_stream(
+        self,
+        queries: Iterable[npt.ArrayLike],
+        limit: int = 10,
+        *,
+        field: str | None = None,
+        filter: str | None = None,
+        params: Params = None,
+        recall: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        output_fields: Iterable[str] | None = None,
+        output_vectors: Iterable[str] = (),
+        min_seq: int = 0,
+        timeout: float | None = None,
+    ) -> SearchStream:
+        """Searches for many queries over one stream: without the cost of a call for each of them.
+
+        Args:
+            queries: Each item is one vector or a matrix of several ones. It is read ahead of the
+                results, by another thread, as far as the server reads: 32 items or 16 MiB.
+            timeout: Seconds for the whole stream; None: no bound. The other arguments are those of
+                :meth:`search`, and hold for all queries.
+
+        Returns:
+            An iterator with one :class:`BatchResult` for each item, in order; each sees what was
+            written before its item was sent. What is wrong with one item alone (another dimension,
+            say) is raised in its place, and the iterator can go on after it; so is what `queries`
+            raises, and it ends the stream, as all other errors do. Close it, or use it in a
+            ``with``, if you do not read it to its end.
+        """
+        options = self._options(
+            limit, field, filter, params, recall, exact, ef, output_fields, output_vectors, min_seq
+        )
+        start = pb_search.SearchStreamStart(collection=self._name, options=options)
+        string_keys = self._schema().key_type == "string"
+        return SearchStream(self._transport, start, queries, string_keys, timeout)
 
     # Reads.
 
@@ -347,22 +390,26 @@ class Collection(CollectionWrites):
         field: str | None,
         filter: str | None,
         params: Params,
+        recall: float | None,
         exact: bool,
         ef: int | None,
         output_fields: Iterable[str] | None,
         output_vectors: Iterable[str],
         min_seq: int,
     ) -> pb_search.SearchOptions:
-        if exact and ef is not None:
-            raise ValueError("expected at most one of exact and ef")
+        asked = [exact, ef is not None, recall is not None].count(True)
+        if asked > 1:
+            raise ValueError("expected at most one of recall, exact and ef")
         search_params = pb_search.SearchParams(
-            ef=None if ef is None else _positive("ef", ef), exact=exact
+            recall=None if recall is None else _share("recall", recall),
+            ef=None if ef is None else _positive("ef", ef),
+            exact=exact,
         )
         return pb_search.SearchOptions(
             vector_field=field,
             limit=_positive("limit", limit),
             filter=make_filter(filter, params),
-            params=search_params if exact or ef is not None else None,
+            params=search_params if asked else None,
             output_fields=make_selection(output_fields),
             output_vectors=names_of(output_vectors, "output_vectors"),
             min_seq=min_seq,
@@ -399,6 +446,13 @@ def _halving(ask: Callable[[int, int], None], start: int, stop: int) -> None:
         middle = (start + stop) // 2
         _halving(ask, start, middle)
         _halving(ask, middle, stop)
+
+
+def _share(name: str, number: float) -> float:
+    """Returns the number; ValueError unless 0 < number <= 1."""
+    if not 0 < number <= 1:
+        raise ValueError(f"{name}: expected more than 0, up to 1, got {number}")
+    return float(number)
 
 
 def _positive(name: str, number: int) -> int:

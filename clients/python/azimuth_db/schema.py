@@ -54,7 +54,10 @@ class VectorField:
             ``"hnsw"`` (a graph for every sealed segment).
         m: Links of a graph node per level, 2 to 128; None: the server's default, 16.
         ef_construction: Width of the search while building, 8 to 4096; None: 200.
-        quantization: ``"auto"`` or ``"none"``.
+        quantization: What graphs are walked by; distances in results are always exact. ``"none"``:
+            the vectors. Codes, which take less memory and time: ``"sq8"`` (a byte per
+            dimension), ``"sq4"`` (4 bits) or ``"rabitq4"`` (4 bits after a random rotation).
+            ``"auto"``: what the server measures to cost least.
     """
 
     dim: int
@@ -211,6 +214,12 @@ class SegmentStats:
         retired_rows: Rows that were replaced or deleted since.
         file_bytes: Size of its file.
         memory_bytes: Memory that is not backed by its file.
+        vectors_bytes: Of the file, vectors in full precision.
+        codes_bytes: Of the file, the codes that graphs are walked by.
+        graph_bytes: Of the file, graphs.
+        columns_bytes: Of the file, keys and fields, and all that says where rows are.
+        quantization: By vector field, what its graph is walked by: ``"none"``, ``"sq8"``,
+            ``"sq4"`` or ``"rabitq4"``; fields without a graph here are missing.
     """
 
     id: int
@@ -219,6 +228,31 @@ class SegmentStats:
     retired_rows: int
     file_bytes: int
     memory_bytes: int
+    vectors_bytes: int = 0
+    codes_bytes: int = 0
+    graph_bytes: int = 0
+    columns_bytes: int = 0
+    quantization: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def _from_message(cls, segment: pb_collections.SegmentStats) -> SegmentStats:
+        return cls(
+            id=segment.segment_id,
+            state=_name(pb_collections.SegmentState, "SEGMENT_STATE_", segment.state),
+            rows=segment.rows,
+            retired_rows=segment.retired_rows,
+            file_bytes=segment.file_bytes,
+            memory_bytes=segment.memory_bytes,
+            vectors_bytes=segment.vectors_bytes,
+            codes_bytes=segment.codes_bytes,
+            graph_bytes=segment.graph_bytes,
+            columns_bytes=segment.columns_bytes,
+            quantization={
+                vectors.field: _name(pb.Quantization, "QUANTIZATION_", vectors.quantization)
+                for vectors in segment.vectors
+                if vectors.quantization != pb.QUANTIZATION_UNSPECIFIED
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -273,21 +307,10 @@ class CollectionStats:
 
     @classmethod
     def _from_message(cls, reply: pb_collections.CollectionStatsResponse) -> CollectionStats:
-        segments = tuple(
-            SegmentStats(
-                id=segment.segment_id,
-                state=_name(pb_collections.SegmentState, "SEGMENT_STATE_", segment.state),
-                rows=segment.rows,
-                retired_rows=segment.retired_rows,
-                file_bytes=segment.file_bytes,
-                memory_bytes=segment.memory_bytes,
-            )
-            for segment in reply.segments
-        )
         return cls(
             row_count=reply.row_count,
             unindexed_rows=reply.unindexed_rows,
-            segments=segments,
+            segments=tuple(map(SegmentStats._from_message, reply.segments)),
             as_of=reply.as_of,
             index_error=reply.index_error,
         )

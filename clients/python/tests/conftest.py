@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from azimuth_db import Client
+from azimuth_db import Client, Collection, Field, VectorField
 from azimuth_db._generated.azimuth.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -132,7 +132,14 @@ class FakeServer(
     def Stats(self, request: Any, context: Any) -> Any:
         self._begin(request, context)
         segment = collections_pb2.SegmentStats(
-            segment_id=4, state=collections_pb2.SEGMENT_STATE_SEALED, rows=9
+            segment_id=4,
+            state=collections_pb2.SEGMENT_STATE_SEALED,
+            rows=9,
+            codes_bytes=5,
+            vectors=[
+                collections_pb2.SegmentVectorStats(field="image", quantization="QUANTIZATION_SQ4"),
+                collections_pb2.SegmentVectorStats(field="text"),
+            ],
         )
         return collections_pb2.CollectionStatsResponse(
             row_count=len(self.records),
@@ -280,6 +287,30 @@ class FakeServer(
             self._add_columns(result, records, request.options)
         return reply
 
+    def SearchStream(self, requests: Any, context: Any) -> Any:
+        """Answers by SearchBatch; queries that begin with -1 fail, and -2 ends the stream."""
+        start = search_pb2.SearchStreamStart()
+        for request in requests:
+            if request.HasField("start"):
+                start = request.start
+                continue
+            first = np.frombuffer(request.queries_f32, "<f4", count=1)[0]
+            if first == -2:
+                context.abort(grpc.StatusCode.NOT_FOUND, "it is gone")
+            if first == -1:
+                code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+                yield search_pb2.SearchStreamResponse(code=code, message="not this one")
+                continue
+            batch = search_pb2.SearchBatchRequest(
+                collection=start.collection,
+                queries_f32=request.queries_f32,
+                options=start.options,
+            )
+            reply = self.SearchBatch(batch, context)
+            yield search_pb2.SearchStreamResponse(
+                results=reply.results, as_of=reply.as_of, warnings=reply.warnings
+            )
+
     def _add_columns(self, result: Any, records: list[Any], options: Any) -> None:
         present = [("label" in record.fields) for record in records]
         label = result.fields.add(name="label")
@@ -310,3 +341,27 @@ def db(server: FakeServer) -> Iterator[Client]:
     with Client(server.address, timeout=20, wait_ready=True) as client:
         server.requests.clear()
         yield client
+
+
+@pytest.fixture
+def items(db: Client, server: FakeServer) -> Collection:
+    made = db.create_collection(
+        "items",
+        vectors={
+            "image": VectorField(3, "l2", index="hnsw", m=8),
+            "text": VectorField(2, "cosine"),
+        },
+        fields={"label": "int64", "title": Field("string", nullable=False, default="?")},
+    )
+    made.describe()
+    server.requests.clear()
+    return made
+
+
+@pytest.fixture
+def notes(db: Client, server: FakeServer) -> Collection:
+    """A collection with one vector field and string keys."""
+    made = db.create_collection("notes", {"v": VectorField(2, "ip")}, key_type="string")
+    made.describe()
+    server.requests.clear()
+    return made

@@ -20,30 +20,6 @@ if TYPE_CHECKING:
     from conftest import FakeServer
 
 
-@pytest.fixture
-def items(db: Client, server: FakeServer) -> Collection:
-    made = db.create_collection(
-        "items",
-        vectors={
-            "image": VectorField(3, "l2", index="hnsw", m=8),
-            "text": VectorField(2, "cosine"),
-        },
-        fields={"label": "int64", "title": Field("string", nullable=False, default="?")},
-    )
-    made.describe()
-    server.requests.clear()
-    return made
-
-
-@pytest.fixture
-def notes(db: Client, server: FakeServer) -> Collection:
-    """A collection with one vector field and string keys."""
-    made = db.create_collection("notes", {"v": VectorField(2, "ip")}, key_type="string")
-    made.describe()
-    server.requests.clear()
-    return made
-
-
 def grid(n: int) -> Any:
     """Returns n vectors (i, 0, 0)."""
     matrix = np.zeros((n, 3), np.float64)
@@ -60,6 +36,7 @@ class TestCollections:
         vectors = {
             "image": VectorField(784, "l2", index="hnsw", m=16, ef_construction=200),
             "text": VectorField(2, "cosine", quantization="none"),
+            "sound": VectorField(3, "ip", quantization="sq4"),
         }
         fields: dict[str, str | Field] = {"label": "int64", "title": Field("string", False, "")}
         made = db.create_collection(
@@ -85,6 +62,7 @@ class TestCollections:
         [
             (VectorField(2, "manhattan"), "int64", r"vectors\['v'\].metric.*'manhattan'.*'l2'"),
             (VectorField(2, "l2", index="tree"), "int64", "'auto', 'flat', 'hnsw'"),
+            (VectorField(2, "l2", quantization="pq"), "int64", "'none', 'sq8', 'rabitq4'.*'sq4'"),
             (VectorField(2, "l2"), "integer", r"fields\['f'\].type.*'integer'.*'int64'"),
         ],
     )
@@ -111,6 +89,8 @@ class TestCollections:
         stats = items.wait_indexed(timeout=20)
         assert stats.unindexed_rows == 0
         assert stats.segments[0].state == "sealed"
+        assert stats.segments[0].quantization == {"image": "sq4"}
+        assert stats.segments[0].codes_bytes == 5
         assert len(server.requests) == 3
 
     def test_wait_indexed_gives_up_after_its_timeout(
@@ -282,7 +262,9 @@ class TestSearch:
         )
         items.search(np.zeros(3), field="image", exact=True, output_fields=["label"])
         items.search(np.zeros(3))
-        first, second, third = (request.options for request in server.requests)
+        items.search(np.zeros(3), recall=0.75)
+        items.search_batch(np.zeros((1, 3)), field="image", recall=1)
+        first, second, third, *by_recall = (request.options for request in server.requests)
         assert (first.limit, first.params.ef, first.params.exact) == (5, 70, False)
         assert first.filter.expression == "a in $a"
         assert len(first.filter.parameters["a"].list_value.values) == 2
@@ -295,6 +277,8 @@ class TestSearch:
         assert not third.HasField("output_fields")
         assert not third.HasField("params")
         assert not third.HasField("filter")
+        assert [options.params.recall for options in by_recall] == [0.75, 1]
+        assert not any(options.params.HasField("ef") for options in by_recall)
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
@@ -302,7 +286,12 @@ class TestSearch:
             ({"query": np.zeros((1, 3))}, ValueError, r"query.*\(1, 3\)"),
             ({"limit": 0}, ValueError, "limit: expected 1 or more, got 0"),
             ({"ef": -1}, ValueError, "ef: expected 1 or more, got -1"),
-            ({"ef": 5, "exact": True}, ValueError, "at most one of exact and ef"),
+            ({"ef": 5, "exact": True}, ValueError, "at most one of recall, exact and ef"),
+            ({"ef": 5, "recall": 0.9}, ValueError, "at most one of recall, exact and ef"),
+            ({"recall": 1.0, "exact": True}, ValueError, "at most one of recall, exact and ef"),
+            ({"recall": 0}, ValueError, "recall: expected more than 0, up to 1, got 0"),
+            ({"recall": 1.01}, ValueError, "recall: expected more than 0, up to 1, got 1.01"),
+            ({"recall": float("nan")}, ValueError, "recall: .*got nan"),
             ({"params": {"a": 1}}, ValueError, "params are given without a filter"),
             ({"output_fields": "label"}, TypeError, "got the string 'label'"),
             ({"output_vectors": "image"}, TypeError, "got the string 'image'"),

@@ -46,7 +46,15 @@ TEST(SchemaConversion, GoesBothWays) {
       vectors { name: 'cos' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
                 element_type: ELEMENT_TYPE_F32
                 index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
-                        quantization: QUANTIZATION_AUTO } }
+                        quantization: QUANTIZATION_SQ8 } }
+      vectors { name: 'four' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
+                element_type: ELEMENT_TYPE_F32
+                index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
+                        quantization: QUANTIZATION_SQ4 } }
+      vectors { name: 'rotated' dimension: 3 metric: METRIC_COSINE kind: VECTOR_KIND_DENSE
+                element_type: ELEMENT_TYPE_F32
+                index { kind: INDEX_KIND_AUTO m: 16 ef_construction: 200
+                        quantization: QUANTIZATION_RABITQ4 } }
       dynamic: false auto_id: true ttl_seconds: 3600)");
   ASSERT_OK_AND_ASSIGN(engine::Schema schema, FromWire(wire));
   pb::CollectionSchema back;
@@ -107,7 +115,7 @@ TEST(SchemaConversion, NamesUnknownNumbers) {
       [](Schema& s) {
         s.mutable_vectors(0)->mutable_index()->set_quantization(static_cast<pb::Quantization>(9));
       },
-      "schema.vectors[0].index.quantization: 9 is unknown; auto or none");
+      "schema.vectors[0].index.quantization: 9 is unknown; auto, none, sq8, sq4 or rabitq4");
 }
 
 TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
@@ -121,8 +129,9 @@ TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
                 "string");
   ExpectRefused(kCode, "vectors { name: 'v' dimension: 3 metric: METRIC_JACCARD }",
                 "schema.vectors[0].metric: jaccard is not served yet; l2, ip or cosine");
-  ExpectRefused(kCode, "vectors { " + vector + "index { quantization: QUANTIZATION_SQ8 } }",
-                "schema.vectors[0].index.quantization: sq8 is not served yet; auto or none");
+  ExpectRefused(kCode, "vectors { " + vector + "index { quantization: QUANTIZATION_RABITQ1 } }",
+                "schema.vectors[0].index.quantization: rabitq1 is not served yet; auto, none, sq8, "
+                "sq4 or rabitq4");
   ExpectRefused(kCode, "vectors { " + vector + "kind: VECTOR_KIND_SPARSE }",
                 "schema.vectors[0].kind: sparse is not served yet; dense");
   ExpectRefused(kCode, "vectors { " + vector + "element_type: ELEMENT_TYPE_I8 }",
@@ -145,24 +154,32 @@ TEST(OptimizeConversion, TakesEverythingOver) {
 }
 
 TEST(StatsConversion, TakesEveryNumberOver) {
-  engine::CollectionStats stats{.row_count = 1,
-                                .unindexed_rows = 2,
-                                .segments = {{.id = SegmentId{3},
-                                              .state = engine::SegmentState::kSealed,
-                                              .rows = 4,
-                                              .retired_rows = 5,
-                                              .file_bytes = 6,
-                                              .memory_bytes = 7},
-                                             {.state = engine::SegmentState::kBuilding},
-                                             {.state = engine::SegmentState::kGrowing}},
-                                .as_of = Seq{8},
-                                .index_error = "e"};
+  engine::CollectionStats stats{
+      .row_count = 1,
+      .unindexed_rows = 2,
+      .segments = {{.id = SegmentId{3},
+                    .state = engine::SegmentState::kSealed,
+                    .rows = 4,
+                    .retired_rows = 5,
+                    .file_bytes = 6,
+                    .memory_bytes = 7,
+                    .parts = {.vectors = 8, .codes = 9, .graph = 10, .columns = 11},
+                    .vectors = {{"a", engine::Quantization::kSq4},
+                                {"b", engine::Quantization::kNone},
+                                {"c"}}},
+                   {.state = engine::SegmentState::kBuilding},
+                   {.state = engine::SegmentState::kGrowing}},
+      .as_of = Seq{8},
+      .index_error = "e"};
   pb::CollectionStatsResponse wire;
   ToWire(std::move(stats), wire);
   EXPECT_EQ(wire.DebugString(), Parse<pb::CollectionStatsResponse>(R"(
       row_count: 1 unindexed_rows: 2
       segments { segment_id: 3 state: SEGMENT_STATE_SEALED rows: 4 retired_rows: 5 file_bytes: 6
-                 memory_bytes: 7 }
+                 memory_bytes: 7 vectors_bytes: 8 codes_bytes: 9 graph_bytes: 10 columns_bytes: 11
+                 vectors { field: 'a' quantization: QUANTIZATION_SQ4 }
+                 vectors { field: 'b' quantization: QUANTIZATION_NONE }
+                 vectors { field: 'c' } }
       segments { state: SEGMENT_STATE_BUILDING }
       segments { state: SEGMENT_STATE_GROWING }
       as_of: 8 index_error: 'e')")

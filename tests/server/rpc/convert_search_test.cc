@@ -36,6 +36,7 @@ TEST(SearchOptionsConversion, TakesEverythingOver) {
 
 TEST(SearchOptionsConversion, LeavesWhatIsUnsetToTheEngine) {
   ASSERT_OK_AND_ASSIGN(engine::SearchSpec spec, FromWire(pb::SearchOptions()));
+  EXPECT_EQ(spec.recall, std::nullopt);
   EXPECT_EQ(spec.ef, std::nullopt);
   EXPECT_FALSE(spec.exact);
   EXPECT_EQ(spec.projection.fields, std::nullopt);
@@ -43,11 +44,24 @@ TEST(SearchOptionsConversion, LeavesWhatIsUnsetToTheEngine) {
   EXPECT_EQ(spec.ef, 0U) << "zero is a value, which the engine refuses";
   ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { exact: true }")));
   EXPECT_TRUE(spec.exact);
+  ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { recall: 0.75 }")));
+  EXPECT_EQ(spec.recall, 0.75);
+  EXPECT_EQ(spec.ef, std::nullopt);
+  ASSERT_OK_AND_ASSIGN(spec, FromWire(Parse<pb::SearchOptions>("params { recall: 0 }")));
+  EXPECT_EQ(spec.recall, 0) << "zero is a value, which the engine refuses";
 }
 
-TEST(SearchOptionsConversion, RefusesEfTogetherWithExact) {
-  EXPECT_THAT(FromWire(Parse<pb::SearchOptions>("params { ef: 9 exact: true }")),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("options.params: both ef")));
+TEST(SearchOptionsConversion, TakesOneOfRecallEfAndExact) {
+  for (const std::string params :
+       {"ef: 9 exact: true", "recall: 0.9 ef: 9", "recall: 0.9 exact: true",
+        "recall: 0.9 ef: 9 exact: true", "recall: 0 ef: 0"}) {
+    EXPECT_THAT(FromWire(Parse<pb::SearchOptions>("params { " + params + " }")),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         "options.params: more than one of recall, ef and exact is set; at most "
+                         "one of them is allowed"))
+        << params;
+  }
+  EXPECT_OK(FromWire(Parse<pb::SearchOptions>("params { recall: 0.9 exact: false }")));
 }
 
 TEST(SearchOptionsConversion, NamesAParameterThatIsWrong) {
@@ -72,18 +86,16 @@ TEST(QueryOf, WantsAVectorOfTheDimension) {
 TEST(QueriesOf, WantsWholeQueries) {
   FloatStore store;
   const std::vector<float> floats = {1, 2, 3, 4};
-  pb::SearchBatchRequest request;
-  request.mutable_queries_f32()->assign(reinterpret_cast<const char*>(floats.data()), 16);
-  ASSERT_OK_AND_ASSIGN(std::span<const float> queries, QueriesOf(request, 2, store));
+  std::string bytes(reinterpret_cast<const char*>(floats.data()), 16);
+  ASSERT_OK_AND_ASSIGN(std::span<const float> queries, QueriesOf(bytes, 2, store));
   EXPECT_THAT(queries, ElementsAre(1, 2, 3, 4));
-  EXPECT_THAT(QueriesOf(request, 3, store),
+  EXPECT_THAT(QueriesOf(bytes, 3, store),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        "queries_f32: 16 bytes are not a multiple of 12, which is 4 x the dimension "
                        "3"));
-  request.mutable_queries_f32()->pop_back();
-  EXPECT_THAT(QueriesOf(request, 1, store), StatusIs(absl::StatusCode::kInvalidArgument));
-  request.clear_queries_f32();
-  EXPECT_THAT(QueriesOf(request, 1, store),
+  bytes.pop_back();
+  EXPECT_THAT(QueriesOf(bytes, 1, store), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(QueriesOf("", 1, store),
               StatusIs(absl::StatusCode::kInvalidArgument, "queries_f32: no queries"));
 }
 

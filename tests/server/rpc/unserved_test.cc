@@ -59,8 +59,6 @@ TEST(CheckServed, RefusesUnservedFieldsOfReads) {
 
 TEST(CheckServed, RefusesUnservedFieldsOfSearches) {
   const std::vector<std::pair<std::string, std::string>> options = {
-      {"options { params { recall: 0.9 } }", "options.params.recall"},
-      {"options { params { recall: 0 } }", "options.params.recall"},
       {"options { params { budget_us: 0 } }", "options.params.budget_us"},
       {"options { params { max_visits: 0 } }", "options.params.max_visits"},
       {"options { params { oversampling: 0 } }", "options.params.oversampling"},
@@ -75,8 +73,16 @@ TEST(CheckServed, RefusesUnservedFieldsOfSearches) {
   ExpectUnserved<pb::SearchBatchRequest>(options);
   ExpectUnserved<pb::SearchRequest>(
       {{"query_key { int64_key: 1 }", "query_key"}, {"query_text: 't'", "query_text"}});
-  EXPECT_THAT(CheckServed(Parse<pb::SearchRequest>("options { params { recall: 0.9 } }")).message(),
-              "options.params.recall: not served yet; ask by ef or exact");
+  EXPECT_THAT(CheckServed(Parse<pb::SearchRequest>("options { offset: 1 }")).message(),
+              "options.offset: not served yet; ask for a larger limit and skip");
+}
+
+TEST(CheckServed, TakesWhatSaysHowHardToSearch) {
+  for (const std::string params : {"recall: 0.9", "ef: 9", "exact: true"}) {
+    const std::string options = "options { params { " + params + " } }";
+    EXPECT_OK(CheckServed(Parse<pb::SearchRequest>(options)));
+    EXPECT_OK(CheckServed(Parse<pb::SearchBatchRequest>(options)));
+  }
 }
 
 }  // namespace

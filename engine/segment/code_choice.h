@@ -1,0 +1,33 @@
+// CodeChoice: which codes a graph is walked by, and what it costs to reach a recall with them.
+#pragma once
+
+#include "base/deadline.h"
+#include "engine/schema.h"
+#include "index/aligned_bytes.h"
+#include "index/graph/calibration.h"
+#include "index/graph/frozen_graph.h"
+#include "index/graph/hnsw_builder.h"
+
+#include "absl/status/statusor.h"
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace azimuth::engine {
+
+struct CodeChoice {
+  std::optional<index::AlignedBytes> codes;  // The codes section; none: walked by the vectors.
+  index::Calibration calibration;
+};
+
+// For the vectors of `graph`, in node order. The field says which codes; `auto` takes those that
+// are cheapest at a recall of 0.95 by what calibrations of a few queries say, or none where codes
+// would hardly be shorter. Nothing depends on time: the same input gives the same choice. Errors:
+// those of `cancel`.
+absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const index::FrozenGraph& graph,
+                                       std::span<const float* const> vectors, uint64_t seed,
+                                       const index::ParallelFor& parallel,
+                                       const CancelToken& cancel);
+
+}  // namespace azimuth::engine

@@ -1,0 +1,175 @@
+#include "engine/segment/code_choice.h"
+
+#include "index/codes/coded_vectors.h"
+#include "tests/index/graph/graphs.h"
+#include "tests/support/matchers.h"
+
+#include "gtest/gtest.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <vector>
+
+namespace azimuth::engine {
+namespace {
+
+using ::azimuth::testing::StatusIs;
+using index::CodeBits;
+using index::CodeTransform;
+using index::testing::Clustered;
+using index::testing::FourThreads;
+using index::testing::OneThread;
+using index::testing::Searchable;
+using index::testing::Vectors;
+
+constexpr uint64_t kSeed = 3;
+
+VectorFieldDef Field(uint32_t dim, Quantization quantization) {
+  VectorFieldDef field{.name = "v", .dim = dim, .metric = Metric::kL2};
+  field.index.quantization = quantization;
+  return field;
+}
+
+Vectors Normal(size_t count, size_t dim) {
+  std::mt19937_64 random(1);
+  std::normal_distribution<float> normal;
+  Vectors vectors{dim, std::vector<float>(count * dim)};
+  for (float& x : vectors.data) x = normal(random);
+  return vectors;
+}
+
+class CodeChoiceTest : public ::testing::Test {
+ protected:
+  void Choose(const Vectors& vectors, Quantization quantization,
+              const index::ParallelFor& parallel = OneThread) {
+    searchable_.emplace(vectors, index::Metric::kL2);
+    ChooseAgain(quantization, parallel);
+  }
+  void ChooseAgain(Quantization quantization, const index::ParallelFor& parallel) {
+    codes_.reset();
+    const auto dim = static_cast<uint32_t>(searchable_->rows.dim);
+    auto choice = ChooseCodes(Field(dim, quantization), searchable_->graph,
+                              searchable_->rows.rows(), kSeed, parallel, CancelToken());
+    ASSERT_OK(choice);
+    choice_ = *std::move(choice);
+    EXPECT_FALSE(choice_.calibration.points().empty());
+    if (!choice_.codes.has_value()) return;
+    ASSERT_OK_AND_ASSIGN(codes_,
+                         index::CodedVectors::Open(index::Metric::kL2, dim, choice_.codes->span()));
+    EXPECT_EQ(codes_->count(), searchable_->rows.count());
+  }
+
+  std::optional<Searchable> searchable_;
+  CodeChoice choice_;
+  std::optional<index::CodedVectors> codes_;
+};
+
+TEST_F(CodeChoiceTest, FewDimensionsAreNotCoded) {
+  for (const size_t dim : {2, 16, 31}) {
+    Choose(Clustered(300, dim, 1), Quantization::kAuto);
+    EXPECT_FALSE(choice_.codes.has_value()) << dim;
+    EXPECT_EQ(choice_.calibration.error(), 0);
+  }
+  Choose(Clustered(300, 32, 1), Quantization::kAuto);
+  EXPECT_TRUE(choice_.codes.has_value());
+}
+
+TEST_F(CodeChoiceTest, IsWhatTheSchemaSays) {
+  for (const size_t dim : {3, 64}) {
+    Choose(Clustered(300, dim, 1), Quantization::kNone);
+    EXPECT_FALSE(choice_.codes.has_value());
+    Choose(Clustered(300, dim, 1), Quantization::kSq8);
+    ASSERT_TRUE(codes_.has_value());
+    EXPECT_EQ(codes_->quantizer().bits(), CodeBits::k8);
+    EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kPerDimension);
+    Choose(Clustered(300, dim, 1), Quantization::kSq4);
+    ASSERT_TRUE(codes_.has_value());
+    EXPECT_EQ(codes_->quantizer().bits(), CodeBits::k4);
+    EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kPerDimension);
+    Choose(Clustered(300, dim, 1), Quantization::kRabitq4);
+    ASSERT_TRUE(codes_.has_value());
+    EXPECT_EQ(codes_->quantizer().bits(), CodeBits::k4);
+    EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kRotated);
+  }
+}
+
+TEST_F(CodeChoiceTest, RowsThatAreAlikeNeedNoRotation) {
+  Choose(Normal(1500, 128), Quantization::kAuto);
+  ASSERT_TRUE(codes_.has_value());
+  EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kPerDimension);
+}
+
+// Of which a range for all is too coarse for most.
+TEST_F(CodeChoiceTest, RowsOfDifferentRangesAreRotated) {
+  constexpr float kScales[] = {0.2F, 1, 5};
+  Vectors vectors = Clustered(1500, 128, 1);
+  for (size_t i = 0; i < vectors.data.size(); ++i) vectors.data[i] *= kScales[i / 128 % 3];
+  Choose(vectors, Quantization::kAuto);
+  ASSERT_TRUE(codes_.has_value());
+  EXPECT_EQ(codes_->quantizer().bits(), CodeBits::k4);
+  EXPECT_EQ(codes_->quantizer().transform(), CodeTransform::kRotated);
+}
+
+// Rows of which many lie so near to each other that no code tells them apart: more than the widest
+// walk that is measured finds.
+TEST_F(CodeChoiceTest, CodesThatAreTooCoarseAreNotTaken) {
+  Vectors vectors = Normal(4000, 32);
+  for (size_t i = 0; i < vectors.data.size(); ++i) {
+    vectors.data[i] = (i / 32 % 2 == 0 ? 500.0F : -500.0F) + vectors.data[i] / 10;
+  }
+  Choose(vectors, Quantization::kAuto);
+  EXPECT_FALSE(choice_.codes.has_value());
+  EXPECT_TRUE(choice_.calibration.Reaches(0.985));
+}
+
+// One row that has gone wild does not make the codes of all others the same.
+TEST_F(CodeChoiceTest, AWildRowSpoilsNoOther) {
+  for (const Quantization quantization :
+       {Quantization::kSq8, Quantization::kSq4, Quantization::kRabitq4}) {
+    Vectors vectors = Clustered(1500, 64, 1);
+    Choose(vectors, quantization);
+    const uint32_t ef = choice_.calibration.Ef(0.95, 10);
+    vectors.data[700 * 64 + 5] = 1e18F;
+    Choose(vectors, quantization);
+    EXPECT_LE(choice_.calibration.Ef(0.95, 10), 2 * ef) << static_cast<int>(quantization);
+  }
+}
+
+TEST_F(CodeChoiceTest, IsTheSameWhoeverMakesIt) {
+  Choose(Clustered(1000, 64, 1), Quantization::kAuto);
+  ASSERT_TRUE(choice_.codes.has_value());
+  const CodeChoice first = std::move(choice_);
+  ChooseAgain(Quantization::kAuto, FourThreads);
+  ASSERT_TRUE(choice_.codes.has_value());
+  EXPECT_TRUE(std::ranges::equal(choice_.codes->span(), first.codes->span()));
+  EXPECT_EQ(choice_.calibration.Save(), first.calibration.Save());
+}
+
+TEST_F(CodeChoiceTest, OfOneRow) {
+  for (const Quantization quantization : {Quantization::kAuto, Quantization::kRabitq4}) {
+    const Searchable one(Clustered(1, 64, 1), index::Metric::kL2);
+    const auto choice = ChooseCodes(Field(64, quantization), one.graph, one.rows.rows(), kSeed,
+                                    OneThread, CancelToken());
+    ASSERT_OK(choice);
+    // Of codes that no query measured it is not known that they are good enough.
+    EXPECT_EQ(choice->codes.has_value(), quantization == Quantization::kRabitq4);
+    EXPECT_TRUE(choice->calibration.points().empty());
+  }
+}
+
+TEST_F(CodeChoiceTest, StopsWhenCancelled) {
+  const Searchable some(Clustered(500, 64, 1), index::Metric::kL2);
+  for (const int looks : {0, 30}) {
+    int asked = 0;
+    const CancelToken cancel(CancelToken::TimePoint::max(), [&] { return asked++ >= looks; });
+    EXPECT_THAT(ChooseCodes(Field(64, Quantization::kAuto), some.graph, some.rows.rows(), kSeed,
+                            OneThread, cancel)
+                    .status(),
+                StatusIs(absl::StatusCode::kCancelled));
+  }
+}
+
+}  // namespace
+}  // namespace azimuth::engine
