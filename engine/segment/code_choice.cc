@@ -22,6 +22,7 @@ constexpr size_t kLossRows = 256;
 constexpr double kRotatedLossMax = 0.8;
 // Codes of 4 bits are taken even if they cost a little more: they take half the memory.
 constexpr double kFourBitsCostMax = 1.05;
+// Codes that reach less, however wide the walk, are too coarse.
 constexpr double kRecallMin = 0.985;
 constexpr index::CalibrateOptions kTrial = {.seed = 2, .queries_max = 128, .recall_enough = 0.96F};
 

@@ -83,8 +83,8 @@ class Calibration final {
 };
 
 // Of a graph and its vectors, `dim` floats each, and the codes that it is walked by, all in node
-// order; without codes (null) it is walked by the vectors. Costs about 5 % of what building the
-// graph did. Errors: those of the walk, and of `cancel`.
+// order; without codes (null) it is walked by the vectors. Errors: those of the walk, and of
+// `cancel`.
 absl::StatusOr<Calibration> Calibrate(const FrozenGraph& graph, const CodedVectors* codes,
                                       std::span<const float* const> vectors, Metric metric,
                                       size_t dim, const CalibrateOptions& options,

@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::array<uint32_t, 17> kWidths = {4,   6,   10,  14,  20,  28,  40,  56,  80,
                                               100, 140, 200, 280, 400, 560, 800, 1120};
-// Of them, so that a build costs 5 % more at most.
+// A graph of few rows has few queries, so that measuring stays short beside building it.
 constexpr uint32_t kRowsPerQuery = 75;
 constexpr uint32_t kQueriesMin = 32;
 constexpr double kErrorsLess = 0.5;  // Standard errors.

@@ -61,7 +61,9 @@ def test_graph_searches_find_nearly_all_and_say_what_they_did(db: Client, metric
     found = items.search_batch(queries, 10)
     assert {work.path for work in found.work} == {"graph"}
     assert np.mean([work.distances_computed for work in found.work]) < 3000
-    # The clusters of the queries are not those of the rows, and 100 of them say so much.
+    wide = items.search_batch(queries, 10, ef=64)
+    assert (wide.distances <= distances[:, 9:] + 1e-4).mean() >= 0.95
+    # By a recall of 0.95 less may be found: the clusters of the queries are not those of the rows.
     assert (found.distances <= distances[:, 9:] + 1e-4).mean() >= 0.9
     assert (np.diff(found.distances, axis=1) >= 0).all()
     true = reference.distances(base, queries, metric)
