@@ -26,7 +26,7 @@ namespace pb = ::azimuth::v1;
 
 inline std::string Bytes(const std::vector<float>& floats) {
   std::string bytes(floats.size() * sizeof(float), '\0');
-  std::memcpy(bytes.data(), floats.data(), bytes.size());
+  if (!floats.empty()) std::memcpy(bytes.data(), floats.data(), bytes.size());
   return bytes;
 }
 
