@@ -54,6 +54,7 @@ bool IsKnown(Quantization quantization) {
     case Quantization::kSq8:
     case Quantization::kRabitq4:
     case Quantization::kSq4:
+    case Quantization::kPca4:
       return true;
   }
   return false;
@@ -133,7 +134,7 @@ absl::Status ValidateVector(const VectorFieldDef& vector) {
                            index.ef_construction, kEfConstructionMin, kEfConstructionMax);
   }
   if (!IsKnown(index.quantization)) {
-    return InvalidArgument("index.quantization: %d is none of auto, none, sq8, sq4, rabitq4",
+    return InvalidArgument("index.quantization: %d is none of auto, none, sq8, sq4, rabitq4, pca4",
                            static_cast<int>(index.quantization));
   }
   return absl::OkStatus();

@@ -43,6 +43,7 @@ enum class SectionKind : uint16_t {
   kExpiries = 10,
   kCodes = 11,        // Codes section (index/codes); of `field`, in node order.
   kCalibration = 12,  // Calibration section (index/graph); of `field`.
+  kByteVectors = 13,  // What kVectors holds as u8, where that is all whole numbers; of `field`.
 };
 
 struct SectionId {

@@ -194,8 +194,8 @@ def put_memory(
         anonymous_before_the_searches=before.anonymous,
         anonymous_of_an_empty_database=base.anonymous,
         pages_of_segment_files=dict(sorted(now.sections.items())),
-        vectors_f32_stand_apart=now.has_codes,
-        resident_vectors_f32=now.sections[APART],
+        vectors_stand_apart=now.has_codes,
+        resident_vectors={name: now.sections[name] for name in APART},
         apart_programs_and_other_files=now.other_files,
     )
     say(f"{chosen.name}: {at_rest / chosen.rows:.0f} bytes a vector, {ratio:.2f} x hnswlib's index")

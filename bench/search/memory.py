@@ -24,8 +24,12 @@ KIND_NAMES = {
     8: "columns",
     9: "columns",
     10: "expiries",
+    11: "codes",
+    12: "calibration",
+    13: "vectors_u8",
 }
-APART = "vectors_f32"
+# Read to measure again what walks by codes have found.
+APART = ("vectors_f32", "vectors_u8")
 _PAGE = mmap.PAGESIZE
 _PRESENT = 1 << 63
 _MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ \d+\s*(.*)$")
@@ -56,13 +60,14 @@ class Resident:
 
     @property
     def has_codes(self) -> bool:
-        """Whether walks read codes, a section that this does not know, and not the vectors."""
-        return any(name not in KIND_NAMES.values() for name in self.sections)
+        """Whether walks read codes and not the vectors."""
+        return "codes" in self.sections
 
     @property
     def of_segments(self) -> int:
         """Pages of codes, graph and columns; of vectors in full precision only without codes."""
-        return sum(self.sections.values()) - (self.sections[APART] if self.has_codes else 0)
+        apart = sum(self.sections[name] for name in APART) if self.has_codes else 0
+        return sum(self.sections.values()) - apart
 
 
 def sections(path: Path) -> list[Section]:

@@ -24,8 +24,8 @@ absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& f
   index::TopK top;
   top.Reset(ef, nullptr);
   AZ_RETURN_IF_ERROR(segment
-                         .Walk(vector_slot, vector, ef, std::numeric_limits<uint64_t>::max(),
-                               nullptr, top, scratch, cancel)
+                         .Walk(vector_slot, vector, {.ef = ef},
+                               std::numeric_limits<uint64_t>::max(), nullptr, top, scratch, cancel)
                          .status());
   const uint32_t self = 0;
   float own = 0;

@@ -10,7 +10,6 @@
 #include "index/distance/distance.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -114,7 +113,8 @@ class Searcher final {
                              SearchWork& work) {
     const Segment& segment = *rows.segment;
     const uint64_t vectors = rows.vectors;
-    const uint64_t ef = WidthFor(segment);
+    const WalkEffort effort = EffortFor(segment, matches);
+    const uint64_t ef = effort.ef;
     const SegmentPlan plan = PlanSegment({.rows = vectors,
                                           .matches = std::min(matches.count, vectors),
                                           .ef = ef,
@@ -132,7 +132,7 @@ class Searcher final {
             walked, WalkNarrow(segment, matches, plan, narrow, query, found.back().distance, work));
       }
       if (walked == Walked::kNotAll) {
-        AZ_ASSIGN_OR_RETURN(walked, WalkWide(segment, matches, plan, ef, query, work));
+        AZ_ASSIGN_OR_RETURN(walked, WalkWide(segment, matches, plan, effort, query, work));
       }
       by_graph = walked == Walked::kAll;
     }
@@ -155,32 +155,23 @@ class Searcher final {
   // What is not all a wider walk finds or, after the widest, a scan.
   enum class Walked : uint8_t { kAll, kNotAll, kAbandoned };
 
-  uint64_t WidthFor(const Segment& segment) const {
-    if (spec_.ef.has_value()) return std::max(spec_.limit, *spec_.ef);
-    return segment.HasGraph(slot_) ? segment.WalkWidth(slot_, recall_, spec_.limit) : spec_.limit;
+  WalkEffort EffortFor(const Segment& segment, const Matches& matches) const {
+    if (spec_.ef.has_value()) return {.ef = std::max(spec_.limit, *spec_.ef)};
+    if (!segment.HasGraph(slot_)) return {.ef = spec_.limit};
+    WalkEffort effort = segment.EffortFor(slot_, recall_, spec_.limit);
+    // Where few rows are admitted, what is nearest of them is far from any query.
+    effort.may_widen = 2 * matches.count >= segment.VectorCount(slot_);
+    return effort;
   }
 
   absl::StatusOr<Walked> WalkWide(const Segment& segment, const Matches& matches,
-                                  const SegmentPlan& plan, uint64_t ef, const float* query,
-                                  SearchWork& work) {
-    const auto walk = [&](uint64_t width) -> absl::StatusOr<index::GraphSearchResult> {
-      top_.Reset(spec_.limit, &segment);
-      AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult result,
-                          segment.Walk(slot_, query, width, plan.distances_max, matches.admitted(),
-                                       top_, *scratch_, cancel_));
-      work.distances_computed += result.distances_computed;
-      return result;
-    };
-    AZ_ASSIGN_OR_RETURN(index::GraphSearchResult walked, walk(ef));
-    // Where few rows are admitted, what is nearest of them is far from any query.
-    const bool tells = !spec_.ef.has_value() && 2 * matches.count >= segment.VectorCount(slot_);
-    if (tells && !walked.abandoned) {
-      const double wider = segment.Widening(slot_, query, top_.Sorted());
-      if (wider > 1) {
-        const double width = std::ceil(static_cast<double>(ef) * wider);
-        AZ_ASSIGN_OR_RETURN(walked, walk(static_cast<uint64_t>(std::min<double>(width, kEfMax))));
-      }
-    }
+                                  const SegmentPlan& plan, const WalkEffort& effort,
+                                  const float* query, SearchWork& work) {
+    top_.Reset(spec_.limit, &segment);
+    AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
+                        segment.Walk(slot_, query, effort, plan.distances_max, matches.admitted(),
+                                     top_, *scratch_, cancel_));
+    work.distances_computed += walked.distances_computed;
     // A graph need not reach every row; as many hits as rows match are promised.
     const uint64_t owed =
         std::min<uint64_t>({spec_.limit, matches.count, uint64_t{segment.VectorCount(slot_)}});
@@ -193,8 +184,8 @@ class Searcher final {
                                     const float* query, float bound, SearchWork& work) {
     top_.Reset(std::min<uint64_t>(spec_.limit, walk.ef), &segment, bound);
     AZ_ASSIGN_OR_RETURN(const index::GraphSearchResult walked,
-                        segment.Walk(slot_, query, walk.ef, plan.distances_max, matches.admitted(),
-                                     top_, *scratch_, cancel_));
+                        segment.Walk(slot_, query, {.ef = walk.ef}, plan.distances_max,
+                                     matches.admitted(), top_, *scratch_, cancel_));
     work.distances_computed += walked.distances_computed;
     if (walked.abandoned) return Walked::kAbandoned;
     return top_.size() < walk.hits_max ? Walked::kAll : Walked::kNotAll;

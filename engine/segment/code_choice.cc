@@ -5,6 +5,7 @@
 #include "index/codes/coded_vectors.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -17,14 +18,18 @@ using index::CodeTransform;
 // Below, a vector takes hardly more lines of memory than a code.
 constexpr uint32_t kCodeDimMin = 32;
 constexpr size_t kSampleRows = 4096;
-constexpr size_t kLossRows = 256;
-// A rotation costs each query some time, and must lose so much less.
-constexpr double kRotatedLossMax = 0.8;
 // Codes of 4 bits are taken even if they cost a little more: they take half the memory.
 constexpr double kFourBitsCostMax = 1.05;
 // Codes that reach less, however wide the walk, are too coarse.
 constexpr double kRecallMin = 0.985;
-constexpr index::CalibrateOptions kTrial = {.seed = 2, .queries_max = 128, .recall_enough = 0.96F};
+constexpr size_t kTrialQueries = 128;
+constexpr index::CalibrateOptions kTrial = {.recall_enough = 0.96F};
+// Codes of 4 bits of so many dimensions, and the factors, fill whole lines of memory.
+constexpr size_t kLineDims = 128;
+constexpr size_t kFactorDims = 16;
+// A map to fewer dimensions is a table of dim x dimensions, through which each query goes.
+constexpr size_t kProjectedDimMax = 4096;
+constexpr size_t kProjectedToMax = 5 * kLineDims;
 
 std::vector<const float*> Sample(std::span<const float* const> vectors, size_t rows) {
   // From all over: nodes that stand together are near each other.
@@ -34,14 +39,26 @@ std::vector<const float*> Sample(std::span<const float* const> vectors, size_t r
   return sample;
 }
 
+// To how many dimensions rows may be mapped, ascending.
+std::vector<size_t> ProjectedDims(size_t dim) {
+  std::vector<size_t> dims;
+  if (dim > kProjectedDimMax) return dims;
+  for (size_t lines = kLineDims; lines - kFactorDims < dim && lines <= kProjectedToMax;
+       lines += kLineDims) {
+    dims.push_back(lines - kFactorDims);
+  }
+  if (dim <= kProjectedToMax) dims.push_back(dim);
+  return dims;
+}
+
 class Chooser final {
  public:
-  Chooser(const VectorFieldDef& field, const index::FrozenGraph& graph,
+  Chooser(const VectorFieldDef& field, const MeasuredGraph& measured,
           std::span<const float* const> vectors, uint64_t seed, const index::ParallelFor& parallel,
           const CancelToken& cancel)
       : field_(field),
         metric_(ToIndexMetric(field.metric)),
-        graph_(graph),
+        measured_(measured),
         vectors_(vectors),
         seed_(seed),
         parallel_(parallel),
@@ -53,46 +70,103 @@ class Chooser final {
       case Quantization::kNone:
         break;
       case Quantization::kSq8:
-        return Calibrated(Encode(Train(CodeBits::k8, CodeTransform::kPerDimension)));
+        return Only({.bits = CodeBits::k8});
       case Quantization::kSq4:
-        return Calibrated(Encode(Train(CodeBits::k4, CodeTransform::kPerDimension)));
+        return Only({.bits = CodeBits::k4});
       case Quantization::kRabitq4:
-        return Calibrated(Encode(Train(CodeBits::k4, CodeTransform::kRotated)));
+        return Only({.bits = CodeBits::k4, .transform = CodeTransform::kRotated});
+      case Quantization::kPca4:
+        return Projected();
       case Quantization::kAuto:
         if (field_.dim >= kCodeDimMin) return Cheapest();
         break;
     }
+    AZ_RETURN_IF_ERROR(FindQueries(nullptr));
     return Calibrated(std::nullopt);
   }
 
  private:
-  index::Quantizer Train(CodeBits bits, CodeTransform transform) const {
-    return index::Quantizer::Train(metric_, field_.dim, sample_, {bits, transform, seed_});
-  }
-  std::optional<index::AlignedBytes> Encode(const index::Quantizer& quantizer) const {
-    return index::EncodeVectors(quantizer, vectors_, parallel_);
+  // Codes, and what searches by them cost by the few queries of a trial.
+  struct Trial {
+    index::AlignedBytes codes;
+    double cost = 0;
+  };
+
+  index::AlignedBytes Encode(index::QuantizerOptions options) const {
+    options.seed = seed_;
+    return index::EncodeVectors(index::Quantizer::Train(metric_, field_.dim, sample_, options),
+                                vectors_, parallel_);
   }
 
-  index::Quantizer TrainFourBits() const {
-    index::Quantizer plain = Train(CodeBits::k4, CodeTransform::kPerDimension);
-    index::Quantizer rotated = Train(CodeBits::k4, CodeTransform::kRotated);
-    const std::vector<const float*> rows = Sample(vectors_, kLossRows);
-    return rotated.Loss(rows) < kRotatedLossMax * plain.Loss(rows) ? rotated : plain;
+  absl::Status FindQueries(const index::AlignedBytes* bytes) {
+    std::optional<index::CodedVectors> codes;
+    if (bytes != nullptr) {
+      AZ_ASSIGN_OR_RETURN(codes, Open(*bytes));
+    }
+    AZ_ASSIGN_OR_RETURN(queries_, index::FindCalibrationQueries(
+                                      measured_.held_out, codes.has_value() ? &*codes : nullptr,
+                                      vectors_, metric_, field_.dim, parallel_, cancel_));
+    // Trials take the first of them: any, not those of one region.
+    std::shuffle(queries_.begin(), queries_.end(), std::mt19937_64(seed_));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<CodeChoice> Only(const index::QuantizerOptions& options) {
+    index::AlignedBytes codes = Encode(options);
+    AZ_RETURN_IF_ERROR(FindQueries(&codes));
+    return Calibrated(std::move(codes));
+  }
+
+  // The cheapest number of dimensions. The costs of more and more fall and then rise: the first one
+  // that costs more than the one before it ends the trials.
+  absl::StatusOr<std::optional<Trial>> CheapestProjected() const {
+    std::optional<Trial> best;
+    const std::vector<size_t> dims = ProjectedDims(field_.dim);
+    if (dims.empty()) return best;
+    // Most often the third costs more than one of the first two.
+    constexpr size_t kTrials = 3;
+    index::PrincipalComponents known;
+    for (size_t i = 0; i < dims.size(); ++i) {
+      if (dims[i] > known.count()) {
+        const size_t most = dims[std::min(std::max(i, kTrials - 1), dims.size() - 1)];
+        known = index::Quantizer::Components(field_.dim, sample_, most, seed_);
+      }
+      Trial trial;
+      trial.codes = Encode({.bits = CodeBits::k4,
+                            .transform = CodeTransform::kProjected,
+                            .components = dims[i],
+                            .known = &known});
+      AZ_ASSIGN_OR_RETURN(trial.cost, CostOf(trial.codes));
+      if (best.has_value() && trial.cost >= best->cost) break;
+      best = std::move(trial);
+    }
+    return best;
+  }
+
+  absl::StatusOr<CodeChoice> Projected() {
+    AZ_RETURN_IF_ERROR(FindQueries(nullptr));
+    AZ_ASSIGN_OR_RETURN(std::optional<Trial> best, CheapestProjected());
+    // Too many dimensions to be mapped are rotated only.
+    if (!best.has_value())
+      return Only({.bits = CodeBits::k4, .transform = CodeTransform::kRotated});
+    return Calibrated(std::move(best->codes));
   }
 
   // Codes that are too coarse for how near rows lie to each other do not reach a high recall,
   // however wide the walk, and are not taken.
-  absl::StatusOr<CodeChoice> Cheapest() const {
-    std::optional<index::AlignedBytes> four = Encode(TrainFourBits());
-    AZ_ASSIGN_OR_RETURN(const double four_cost, CostOf(*four));
-    std::optional<index::AlignedBytes> eight =
-        Encode(Train(CodeBits::k8, CodeTransform::kPerDimension));
-    AZ_ASSIGN_OR_RETURN(const double eight_cost, CostOf(*eight));
-    const bool four_first = four_cost <= kFourBitsCostMax * eight_cost;
-    std::optional<index::AlignedBytes>* const in_order[] = {four_first ? &four : &eight,
-                                                            four_first ? &eight : &four};
-    for (std::optional<index::AlignedBytes>* codes : in_order) {
-      AZ_ASSIGN_OR_RETURN(CodeChoice choice, Calibrated(std::move(*codes)));
+  absl::StatusOr<CodeChoice> Cheapest() {
+    Trial eight{Encode({.bits = CodeBits::k8}), 0};
+    AZ_RETURN_IF_ERROR(FindQueries(&eight.codes));
+    AZ_ASSIGN_OR_RETURN(eight.cost, CostOf(eight.codes));
+    AZ_ASSIGN_OR_RETURN(std::optional<Trial> four, CheapestProjected());
+    if (!four.has_value()) {
+      four = Trial{Encode({.bits = CodeBits::k4, .transform = CodeTransform::kRotated}), 0};
+      AZ_ASSIGN_OR_RETURN(four->cost, CostOf(four->codes));
+    }
+    const bool four_first = four->cost <= kFourBitsCostMax * eight.cost;
+    Trial* const in_order[] = {four_first ? &*four : &eight, four_first ? &eight : &*four};
+    for (Trial* trial : in_order) {
+      AZ_ASSIGN_OR_RETURN(CodeChoice choice, Calibrated(std::move(trial->codes)));
       if (choice.calibration.Reaches(kRecallMin)) return choice;
     }
     return Calibrated(std::nullopt);
@@ -100,10 +174,13 @@ class Chooser final {
 
   absl::StatusOr<double> CostOf(const index::AlignedBytes& bytes) const {
     AZ_ASSIGN_OR_RETURN(const index::CodedVectors codes, Open(bytes));
+    const auto queries = std::span(queries_).first(std::min(queries_.size(), kTrialQueries));
     AZ_ASSIGN_OR_RETURN(const index::Calibration calibration,
-                        index::Calibrate(graph_, &codes, vectors_, metric_, field_.dim, kTrial,
-                                         parallel_, cancel_));
-    return calibration.Cost(codes.rows().stride, field_.dim * sizeof(float));
+                        index::Calibrate(*measured_.graph, &codes, vectors_, metric_, field_.dim,
+                                         queries, kTrial, parallel_, cancel_));
+    const size_t floats = field_.dim * sizeof(float);
+    return calibration.Cost(codes.rows().stride,
+                            measured_.vector_bytes == 0 ? floats : measured_.vector_bytes);
   }
 
   absl::StatusOr<CodeChoice> Calibrated(std::optional<index::AlignedBytes> bytes) const {
@@ -111,9 +188,10 @@ class Chooser final {
     if (bytes.has_value()) {
       AZ_ASSIGN_OR_RETURN(codes, Open(*bytes));
     }
-    AZ_ASSIGN_OR_RETURN(index::Calibration calibration,
-                        index::Calibrate(graph_, codes.has_value() ? &*codes : nullptr, vectors_,
-                                         metric_, field_.dim, {.seed = seed_}, parallel_, cancel_));
+    AZ_ASSIGN_OR_RETURN(
+        index::Calibration calibration,
+        index::Calibrate(*measured_.graph, codes.has_value() ? &*codes : nullptr, vectors_, metric_,
+                         field_.dim, queries_, {}, parallel_, cancel_));
     return CodeChoice{std::move(bytes), std::move(calibration)};
   }
 
@@ -123,21 +201,22 @@ class Chooser final {
 
   const VectorFieldDef& field_;
   const index::Metric metric_;
-  const index::FrozenGraph& graph_;
+  const MeasuredGraph& measured_;
   const std::span<const float* const> vectors_;
   const uint64_t seed_;
   const index::ParallelFor& parallel_;
   const CancelToken& cancel_;
   const std::vector<const float*> sample_;
+  std::vector<index::CalibrationQuery> queries_;
 };
 
 }  // namespace
 
-absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const index::FrozenGraph& graph,
+absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const MeasuredGraph& measured,
                                        std::span<const float* const> vectors, uint64_t seed,
                                        const index::ParallelFor& parallel,
                                        const CancelToken& cancel) {
-  return Chooser(field, graph, vectors, seed, parallel, cancel).Choose();
+  return Chooser(field, measured, vectors, seed, parallel, cancel).Choose();
 }
 
 }  // namespace azimuth::engine

@@ -21,11 +21,19 @@ struct CodeChoice {
   index::Calibration calibration;
 };
 
-// For the vectors of `graph`, in node order. The field says which codes; `auto` takes those that
+// A graph without some of its nodes, which are asked for as queries: they stand alone in it.
+struct MeasuredGraph {
+  const index::FrozenGraph* graph = nullptr;
+  std::span<const uint32_t> held_out;
+  // Of a vector where it is measured again; 0: dim floats.
+  size_t vector_bytes = 0;
+};
+
+// For the vectors of a graph, in node order. The field says which codes; `auto` takes those that
 // are cheapest at a recall of 0.95 by what calibrations of a few queries say, or none where codes
 // would hardly be shorter. Nothing depends on time: the same input gives the same choice. Errors:
 // those of `cancel`.
-absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const index::FrozenGraph& graph,
+absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const MeasuredGraph& measured,
                                        std::span<const float* const> vectors, uint64_t seed,
                                        const index::ParallelFor& parallel,
                                        const CancelToken& cancel);

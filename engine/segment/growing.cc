@@ -304,9 +304,10 @@ absl::StatusOr<uint64_t> GrowingSegment::Scan(size_t vector_slot, const float* q
   return computed;
 }
 
-absl::StatusOr<index::GraphSearchResult> GrowingSegment::Walk(size_t, const float*, size_t,
-                                                              uint64_t, const index::Bitset*,
-                                                              index::TopK&, index::GraphScratch&,
+absl::StatusOr<index::GraphSearchResult> GrowingSegment::Walk(size_t, const float*,
+                                                              const WalkEffort&, uint64_t,
+                                                              const index::Bitset*, index::TopK&,
+                                                              index::GraphScratch&,
                                                               const CancelToken&) const {
   return absl::InternalError("a growing segment has no graph");
 }

@@ -76,12 +76,9 @@ class GrowingSegment final : public Segment {
   absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                 const index::Bitset* admitted, index::TopK& top,
                                 const CancelToken& cancel) const override;
-  uint32_t WalkWidth(size_t, double, uint32_t limit) const override { return limit; }
-  double Widening(size_t, const float*, std::span<const index::Neighbor>) const override {
-    return 1;
-  }
-  absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
-                                                uint64_t distances_max,
+  WalkEffort EffortFor(size_t, double, uint32_t limit) const override { return {.ef = limit}; }
+  absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query,
+                                                const WalkEffort& effort, uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/status.h"
+#include "engine/limits.h"
 #include "engine/segment/metric.h"
 #include "index/bitset.h"
 #include "index/flat/scan.h"
@@ -11,6 +12,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <limits>
 #include <utility>
 
 namespace azimuth::engine {
@@ -85,6 +88,7 @@ absl::Status SealedSegment::CheckRows() const {
       case SectionKind::kVectors:
       case SectionKind::kGraph:
       case SectionKind::kCodes:
+      case SectionKind::kByteVectors:
       case SectionKind::kFieldColumn:
       case SectionKind::kDynamicColumn:
         break;
@@ -135,6 +139,7 @@ absl::Status SealedSegment::CheckVectors(size_t slot, const CancelToken& cancel)
   const FieldId field = schema_.vectors[slot].id;
   const SectionId sections[] = {{SectionKind::kGraph, field, {}},
                                 {SectionKind::kCodes, field, {}},
+                                {SectionKind::kByteVectors, field, {}},
                                 {SectionKind::kVectors, field, {}}};
   return CheckPart(part, sections, cancel);
 }
@@ -194,6 +199,12 @@ absl::Status SealedSegment::OpenVectors(size_t slot) {
                       file_->Require({SectionKind::kVectors, field.id, {}},
                                      uint64_t{section.node_count} * field.dim * sizeof(float)));
   section.base = Cast<float>(values);
+  const SectionId bytes_id{SectionKind::kByteVectors, field.id, {}};
+  if (file_->Find(bytes_id).has_value()) {
+    AZ_ASSIGN_OR_RETURN(const auto bytes,
+                        file_->Require(bytes_id, uint64_t{section.node_count} * field.dim));
+    section.bytes = Cast<uint8_t>(bytes);
+  }
   const SectionId graph_id{SectionKind::kGraph, field.id, {}};
   if (const auto graph = file_->Find(graph_id)) {
     const auto load = [&](uint64_t offset, uint64_t count) {
@@ -238,6 +249,7 @@ SegmentParts SealedSegment::parts() const {
     const uint64_t bytes = file_->Find(id)->size();
     switch (id.kind) {
       case SectionKind::kVectors:
+      case SectionKind::kByteVectors:
         parts.vectors += bytes;
         break;
       case SectionKind::kCodes:
@@ -268,8 +280,15 @@ std::optional<Quantization> SealedSegment::WalkedBy(size_t vector_slot) const {
   if (!section.codes.has_value()) return Quantization::kNone;
   const index::Quantizer& quantizer = section.codes->quantizer();
   if (quantizer.bits() == index::CodeBits::k8) return Quantization::kSq8;
-  return quantizer.transform() == index::CodeTransform::kRotated ? Quantization::kRabitq4
-                                                                 : Quantization::kSq4;
+  switch (quantizer.transform()) {
+    case index::CodeTransform::kPerDimension:
+      return Quantization::kSq4;
+    case index::CodeTransform::kRotated:
+      return Quantization::kRabitq4;
+    case index::CodeTransform::kProjected:
+      return Quantization::kPca4;
+  }
+  return std::nullopt;
 }
 
 KeyView SealedSegment::key(uint32_t position) const {
@@ -355,123 +374,91 @@ absl::StatusOr<uint64_t> SealedSegment::Scan(size_t vector_slot, const float* qu
                          field.dim, field.dim, section.node_count, options, top, cancel);
 }
 
-double SealedSegment::Widening(size_t vector_slot, const float* query,
-                               std::span<const index::Neighbor> found) const {
-  const VectorFieldDef& field = schema_.vectors[vector_slot];
-  const index::Metric metric = ToIndexMetric(field.metric);
-  const double norm =
-      metric == index::Metric::kIp ? std::sqrt(index::SquaredNorm({query, field.dim})) : 1;
-  return vectors_[vector_slot].calibration.Widening(found, metric, static_cast<float>(norm));
+WalkEffort SealedSegment::EffortFor(size_t vector_slot, double recall, uint32_t limit) const {
+  const VectorSection& section = vectors_[vector_slot];
+  // One word: recall in millionths (20 bits), limit (20), width (16), which error and one (8).
+  constexpr double kScale = 1e6;
+  constexpr uint32_t kBits = 20;
+  const double scaled = recall * kScale;
+  const auto whole = static_cast<uint64_t>(scaled + 0.5);
+  const bool packs = std::abs(scaled - static_cast<double>(whole)) < 1e-6 && limit >> kBits == 0;
+  const uint64_t question = (whole << kBits | limit) << 24;
+  if (packs) {
+    const uint64_t known = section.effort.load(std::memory_order_relaxed);
+    if (known != 0 && known >> 24 << 24 == question) {
+      return {.ef = known >> 8 & 0xFFFF,
+              .error = section.calibration.errors()[(known & 0xFF) - 1],
+              .may_widen = true};
+    }
+  }
+  const index::Calibration::Effort effort = section.calibration.EffortFor(
+      recall, limit, section.codes.has_value() ? section.codes->rows().stride : 0,
+      schema_.vectors[vector_slot].dim * (section.bytes != nullptr ? 1 : sizeof(float)));
+  const auto& errors = section.calibration.errors();
+  const auto at = std::ranges::find(errors, effort.error) - errors.begin();
+  if (packs && effort.ef <= 0xFFFF && static_cast<size_t>(at) < errors.size()) {
+    section.effort.store(question | uint64_t{effort.ef} << 8 | static_cast<uint64_t>(at + 1),
+                         std::memory_order_relaxed);
+  }
+  return {.ef = effort.ef, .error = effort.error, .may_widen = true};
 }
 
-absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(size_t vector_slot, const float* query,
-                                                             size_t ef, uint64_t distances_max,
-                                                             const index::Bitset* admitted,
-                                                             index::TopK& top,
-                                                             index::GraphScratch& scratch,
-                                                             const CancelToken& cancel) const {
+absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(
+    size_t vector_slot, const float* query, const WalkEffort& effort, uint64_t distances_max,
+    const index::Bitset* admitted, index::TopK& top, index::GraphScratch& scratch,
+    const CancelToken& cancel) const {
   AZ_RETURN_IF_ERROR(CheckVectors(vector_slot, cancel));
   const VectorSection& section = vectors_[vector_slot];
   const VectorFieldDef& field = schema_.vectors[vector_slot];
+  const index::Metric metric = ToIndexMetric(field.metric);
   index::GraphSearchOptions options;
-  options.ef = ef;
+  options.ef = effort.ef;
   options.admitted = admitted;
   options.node_to_position = section.node_positions;
   options.distances_max = distances_max;
   const index::NodeVectors vectors{section.base, field.dim, field.dim};
-  const index::DistanceKernels kernels = index::KernelsFor(ToIndexMetric(field.metric));
+  const index::DistanceKernels kernels = index::KernelsFor(metric);
   const Resident* const resident = resident_[vector_slot].load(std::memory_order_acquire);
   const index::FrozenGraph& graph = resident != nullptr ? resident->graph : section.graph;
   const std::optional<index::CodedVectors>& codes =
       resident != nullptr ? resident->codes : section.codes;
+  // One pointer, so that the function below needs no memory.
+  struct {
+    const index::Calibration& calibration;
+    index::Metric metric;
+    float norm;
+    size_t ef;
+  } widening{section.calibration, metric, 1, effort.ef};
+  const std::function<size_t(std::span<const index::GraphScratch::Candidate>)> widen =
+      [&widening](std::span<const index::GraphScratch::Candidate> found) {
+        const double wider = widening.calibration.Widening(found, widening.metric, widening.norm);
+        return static_cast<size_t>(
+            std::min<double>(std::ceil(static_cast<double>(widening.ef) * wider), kEfMax));
+      };
+  if (effort.may_widen) options.widen = &widen;
   if (!codes.has_value()) {
+    if (effort.may_widen && metric == index::Metric::kIp) {
+      widening.norm = static_cast<float>(std::sqrt(index::SquaredNorm({query, field.dim})));
+    }
     return index::SearchGraph(graph, vectors, kernels, query, options, top, scratch, cancel);
   }
   codes->EncodeQuery(query, scratch.query);
-  const index::RescoreOptions rescore = section.calibration.Rescore(
-      static_cast<uint32_t>(std::min<size_t>(top.k(), UINT32_MAX)), scratch.query.norm());
-  return index::SearchGraphByCodes(
-      graph, index::CodeDistances(codes->rows(), codes->kernels(), scratch.query.view()),
-      index::VectorDistances(vectors, kernels, query), options, rescore, top, scratch, cancel);
-}
-
-absl::Status SealedSegment::VerifyBytes(const CancelToken& cancel) const {
-  AZ_RETURN_IF_ERROR(file_->VerifySections(cancel));
-  for (uint32_t i = 0; i < size_; ++i) {
-    const bool in_range = RowId{row_ids_[i]} >= rows().first && RowId{row_ids_[i]} < rows().end;
-    if (!in_range || (i > 0 && row_ids_[i] <= row_ids_[i - 1])) {
-      return DataLoss("segment %d: row id %d at position %d is out of order", Raw(id()),
-                      row_ids_[i], i);
-    }
+  widening.norm = scratch.query.norm();
+  const auto limit = static_cast<uint32_t>(std::min<size_t>(top.k(), UINT32_MAX));
+  const float error = effort.error.value_or(section.calibration.points().empty()
+                                                ? std::numeric_limits<float>::infinity()
+                                                : section.calibration.errors()[0]);
+  const auto search = [&](const index::NodeDistances& exact) {
+    return index::SearchGraphByCodes(
+        graph, index::CodeDistances(codes->rows(), codes->kernels(), scratch.query.view()), exact,
+        options, index::Calibration::Rescore(limit, error, scratch.query.norm()), top, scratch,
+        cancel);
+  };
+  if (section.bytes != nullptr) {
+    return search(
+        index::ByteDistances(section.bytes, field.dim, index::ByteKernelsFor(metric), query));
   }
-  AZ_RETURN_IF_ERROR(VerifyKeys());
-  AZ_RETURN_IF_ERROR(VerifyEnds());
-  for (const auto& entry : fields_) AZ_RETURN_IF_ERROR(entry.second.Verify());
-  for (const auto& entry : paths_) AZ_RETURN_IF_ERROR(entry.second.Verify());
-  for (const VectorSection& section : vectors_) {
-    AZ_RETURN_IF_ERROR(VerifyNodes(section));
-    if (section.has_graph) AZ_RETURN_IF_ERROR(section.graph.Verify());
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SealedSegment::VerifyKeys() const {
-  constexpr uint32_t kStep = 256;
-  AZ_RETURN_IF_ERROR(keys_.Verify());
-  const ValueKind kind =
-      schema_.key_type == KeyType::kString ? ValueKind::kString : ValueKind::kInt64;
-  index::ScalarView views[kStep];
-  for (uint32_t first = 0; first < size_; first += kStep) {
-    const uint32_t count = std::min(kStep, size_ - first);
-    keys_.Read(first, count, views);
-    for (uint32_t i = 0; i < count; ++i) {
-      if (views[i].kind == kind) continue;
-      return DataLoss("segment %d: the key at position %d is of kind %s instead of %s", Raw(id()),
-                      first + i, ValueKindName(views[i].kind), ValueKindName(kind));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// The first end is believed where records that have ended are looked for.
-absl::Status SealedSegment::VerifyEnds() const {
-  if (expiries_ == nullptr) return absl::OkStatus();
-  int64_t first = INT64_MAX;
-  for (uint32_t i = 0; i < size_; ++i) {
-    if (expiries_[1 + i] != 0) first = std::min(first, expiries_[1 + i]);
-  }
-  if (expiries_[0] == first) return absl::OkStatus();
-  return DataLoss("segment %d: the row that ends first does so at %d instead of %d", Raw(id()),
-                  first, expiries_[0]);
-}
-
-// Each leads to a row of its own.
-absl::Status SealedSegment::VerifyNodes(const VectorSection& section) const {
-  index::Bitset taken(size_);
-  for (uint32_t node = 0; node < section.node_count; ++node) {
-    const uint32_t position = section.node_positions[node];
-    if (position >= size_) {
-      return DataLoss("segment %d: node %d leads to position %d of %d", Raw(id()), node, position,
-                      size_);
-    }
-    if (taken.Test(position)) {
-      return DataLoss("segment %d: node %d leads to position %d, and so does another one",
-                      Raw(id()), node, position);
-    }
-    taken.Set(position);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SealedSegment::Verify(const CancelToken& cancel) const {
-  const absl::Status status = VerifyBytes(cancel);
-  Suspect(status);
-  if (!status.ok()) return status;
-  columns_part_.checked.store(true, std::memory_order_release);
-  for (Part& part : vector_parts_) part.checked.store(true, std::memory_order_release);
-  MutexLock lock(suspicion_mu_);
-  suspicion_ = absl::OkStatus();
-  return status;
+  return search(index::VectorDistances(vectors, kernels, query));
 }
 
 std::unique_ptr<SealedSegment::Resident> SealedSegment::CopyOf(size_t slot) const {

@@ -84,13 +84,9 @@ class SealedSegment final : public Segment {
   absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                 const index::Bitset* admitted, index::TopK& top,
                                 const CancelToken& cancel) const override;
-  uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const override {
-    return vectors_[vector_slot].calibration.Ef(recall, limit);
-  }
-  double Widening(size_t vector_slot, const float* query,
-                  std::span<const index::Neighbor> found) const override;
-  absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query, size_t ef,
-                                                uint64_t distances_max,
+  WalkEffort EffortFor(size_t vector_slot, double recall, uint32_t limit) const override;
+  absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query,
+                                                const WalkEffort& effort, uint64_t distances_max,
                                                 const index::Bitset* admitted, index::TopK& top,
                                                 index::GraphScratch& scratch,
                                                 const CancelToken& cancel) const override;
@@ -109,11 +105,14 @@ class SealedSegment final : public Segment {
   struct VectorSection {
     uint32_t node_count = 0;
     const float* base = nullptr;
+    const uint8_t* bytes = nullptr;            // The same vectors; may be null.
     const uint32_t* node_positions = nullptr;  // Checked below size_ before use.
     bool has_graph = false;
     index::FrozenGraph graph;
     std::optional<index::CodedVectors> codes;  // With a graph only.
     index::Calibration calibration;
+    // The last answer of EffortFor, packed with its question; most searches ask the same. 0: none.
+    mutable std::atomic<uint64_t> effort{0};
   };
 
   // A copy of what walks read.
@@ -143,6 +142,7 @@ class SealedSegment final : public Segment {
   absl::Status VerifyKeys() const;
   absl::Status VerifyEnds() const;
   absl::Status VerifyNodes(const VectorSection& section) const;
+  absl::Status VerifyByteVectors(const VectorSection& section, const CancelToken& cancel) const;
   absl::Status OpenVectors(size_t slot);
   absl::Status OpenCodes(size_t slot);
   std::unique_ptr<Resident> CopyOf(size_t slot) const;

@@ -88,6 +88,17 @@ struct SegmentGraph {
   std::span<const uint32_t> node_positions;
 };
 
+// How wide a segment's graph is walked, and how much of what was found by codes is measured again.
+struct WalkEffort {
+  size_t ef = 0;
+  // How far codes may err, as a share of the query's norm; infinite: all is measured again; without
+  // a value as far as they mostly do.
+  std::optional<float> error = std::nullopt;
+  // Whether to go on with a larger width where the neighbours found show that the query is unlike
+  // the rows.
+  bool may_widen = false;
+};
+
 class Segment : public index::TieOrder {
  public:
   ~Segment() override = default;
@@ -141,22 +152,16 @@ class Segment : public index::TieOrder {
   virtual absl::StatusOr<uint64_t> Scan(size_t vector_slot, const float* query, uint32_t limit,
                                         const index::Bitset* admitted, index::TopK& top,
                                         const CancelToken& cancel) const = 0;
-  // REQUIRES: HasGraph. The least width of a walk that finds the share `recall` of the `limit`
-  // nearest, as far as is known; at least `limit`.
-  virtual uint32_t WalkWidth(size_t vector_slot, double recall, uint32_t limit) const = 0;
-  // REQUIRES: HasGraph. After a walk for `query` that found `found`, nearest first: how many times
-  // as wide one has to be. More than 1 for queries that are unlike the rows.
-  virtual double Widening(size_t vector_slot, const float* query,
-                          std::span<const index::Neighbor> found) const = 0;
-  // REQUIRES: HasGraph. Pushes what a walk of width `ef` finds, measured in full precision: all of
-  // it or, where codes say that the rest is too far, as many as `top` takes at least. `admitted` is
-  // over all of size().
-  virtual absl::StatusOr<index::GraphSearchResult> Walk(size_t vector_slot, const float* query,
-                                                        size_t ef, uint64_t distances_max,
-                                                        const index::Bitset* admitted,
-                                                        index::TopK& top,
-                                                        index::GraphScratch& scratch,
-                                                        const CancelToken& cancel) const = 0;
+  // REQUIRES: HasGraph. The cheapest walk that finds the share `recall` of the `limit` nearest, as
+  // far as is known; its width is at least `limit`.
+  virtual WalkEffort EffortFor(size_t vector_slot, double recall, uint32_t limit) const = 0;
+  // REQUIRES: HasGraph. Pushes what a walk finds, measured in full precision: all of it or, where
+  // codes say that the rest is too far, as many as `top` takes at least. `admitted` is over all of
+  // size().
+  virtual absl::StatusOr<index::GraphSearchResult> Walk(
+      size_t vector_slot, const float* query, const WalkEffort& effort, uint64_t distances_max,
+      const index::Bitset* admitted, index::TopK& top, index::GraphScratch& scratch,
+      const CancelToken& cancel) const = 0;
 
   // Before columns are read (ReadScalars): compares them with their checksums, the first time.
   // DataLoss, those of `cancel`. Scan and Walk do the same with what they read.

@@ -6,6 +6,7 @@
 #include "engine/segment/metric.h"
 #include "index/aligned_bytes.h"
 #include "index/column/column.h"
+#include "index/distance/byte_rows.h"
 #include "index/graph/frozen_graph.h"
 #include "storage/segment_file.h"
 
@@ -191,7 +192,8 @@ std::vector<uint32_t> NewNodes(const SegmentGraph& graph, const Rows& rows,
 absl::StatusOr<index::BuiltGraph> MakeGraph(const index::HnswBuildOptions& options, size_t slot,
                                             const Rows& rows, const FieldVectors& field,
                                             const index::ParallelFor& parallel,
-                                            const CancelToken& cancel, SegmentBuildOutput& output) {
+                                            const CancelToken& cancel, SegmentBuildOutput& output,
+                                            index::HeldOut& held_out) {
   size_t largest = 0;
   const auto count = [&](size_t i) { return field.part_begin[i + 1] - field.part_begin[i]; };
   for (size_t i = 1; i < rows.parts.size(); ++i) {
@@ -202,27 +204,41 @@ absl::StatusOr<index::BuiltGraph> MakeGraph(const index::HnswBuildOptions& optio
     const std::vector<uint32_t> new_node = NewNodes(graph, rows, field, largest);
     if (!new_node.empty()) {
       ++output.graphs_reused;
-      return index::ExtendHnsw(field.vectors, options, {graph.graph, new_node}, parallel, cancel);
+      return index::ExtendHnsw(field.vectors, options, {graph.graph, new_node}, parallel, cancel,
+                               &held_out);
     }
   }
   ++output.graphs_built;
-  return index::BuildHnsw(field.vectors, options, parallel, cancel);
+  return index::BuildHnsw(field.vectors, options, parallel, cancel, &held_out);
 }
 
-// The graph, with its nodes in `order`, codes to walk it by, and what recall costs.
-absl::Status WriteGraph(storage::SegmentWriter& writer, const SegmentBuildInput& input,
-                        const VectorFieldDef& def, const index::BuiltGraph& built,
-                        const FieldVectors& field, std::span<const uint32_t> order,
-                        const index::ParallelFor& parallel, const CancelToken& cancel) {
-  const index::AlignedBytes bytes(index::FreezeGraph(built, order));
-  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kGraph, def.id, {}}));
-  AZ_RETURN_IF_ERROR(writer.Append(bytes.span()));
+// The codes to walk the graph by, with its nodes in `order`, and what recall costs. `held_out` is
+// used up.
+absl::StatusOr<CodeChoice> MeasureGraph(const SegmentBuildInput& input, const VectorFieldDef& def,
+                                        index::HeldOut held_out, const FieldVectors& field,
+                                        std::span<const uint32_t> order, bool are_bytes,
+                                        const index::ParallelFor& parallel,
+                                        const CancelToken& cancel) {
+  const index::AlignedBytes bytes(index::FreezeGraph(held_out.before, order));
+  held_out.before = {};
   AZ_ASSIGN_OR_RETURN(const index::FrozenGraph graph, index::FrozenGraph::Open(bytes.span()));
   std::vector<const float*> vectors;
+  std::vector<uint32_t> queries;
   vectors.reserve(order.size());
-  for (const uint32_t node : order) vectors.push_back(field.vectors[node]);
-  AZ_ASSIGN_OR_RETURN(const CodeChoice choice,
-                      ChooseCodes(def, graph, vectors, Raw(input.id), parallel, cancel));
+  for (uint32_t node = 0; node < order.size(); ++node) {
+    vectors.push_back(field.vectors[order[node]]);
+    if (std::ranges::binary_search(held_out.numbers, order[node])) queries.push_back(node);
+  }
+  return ChooseCodes(def, {&graph, queries, are_bytes ? def.dim : 0}, vectors, Raw(input.id),
+                     parallel, cancel);
+}
+
+// The graph, with its nodes in `order`, its codes and their calibration.
+absl::Status WriteGraph(storage::SegmentWriter& writer, const VectorFieldDef& def,
+                        const index::BuiltGraph& built, std::span<const uint32_t> order,
+                        const CodeChoice& choice) {
+  AZ_RETURN_IF_ERROR(
+      WriteBytes(writer, {SectionKind::kGraph, def.id, {}}, index::FreezeGraph(built, order)));
   if (choice.codes.has_value()) {
     AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kCodes, def.id, {}}));
     AZ_RETURN_IF_ERROR(writer.Append(choice.codes->span()));
@@ -237,6 +253,7 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
   const FieldVectors field = GatherVectors(rows, slot);
   std::vector<uint32_t> order(field.vectors.size());
   std::iota(order.begin(), order.end(), 0);
+  bool are_bytes = false;
   if (input.graphs && WantsGraph(def, field.vectors.size(), input.graph_rows_min)) {
     index::HnswBuildOptions options;
     options.metric = ToIndexMetric(def.metric);
@@ -245,10 +262,19 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
     options.ef_construction = def.index.ef_construction;
     options.seed = Raw(input.id);
     AZ_FAILPOINT(kSegmentBeforeGraph);
+    index::HeldOut held_out{.wanted = index::CalibrationQueryCount(field.vectors.size())};
     AZ_ASSIGN_OR_RETURN(const index::BuiltGraph graph,
-                        MakeGraph(options, slot, rows, field, parallel, cancel, output));
+                        MakeGraph(options, slot, rows, field, parallel, cancel, output, held_out));
     order = index::BreadthFirstOrder(graph);
-    AZ_RETURN_IF_ERROR(WriteGraph(writer, input, def, graph, field, order, parallel, cancel));
+    // What is found by codes is measured again by these.
+    are_bytes = std::ranges::all_of(field.vectors, [&](const float* row) {
+      return index::AreBytes({row, def.dim});
+    });
+    AZ_ASSIGN_OR_RETURN(
+        const CodeChoice choice,
+        MeasureGraph(input, def, std::move(held_out), field, order, are_bytes, parallel, cancel));
+    AZ_RETURN_IF_ERROR(WriteGraph(writer, def, graph, order, choice));
+    are_bytes = are_bytes && choice.codes.has_value();
   }
   std::vector<uint32_t> node_positions(order.size());
   for (size_t node = 0; node < order.size(); ++node) {
@@ -258,6 +284,13 @@ absl::Status WriteVectors(storage::SegmentWriter& writer, const SegmentBuildInpu
   AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kVectors, def.id, {}}));
   for (const uint32_t node : order) {
     AZ_RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(field.vectors[node], def.dim))));
+  }
+  if (!are_bytes) return absl::OkStatus();
+  AZ_RETURN_IF_ERROR(writer.BeginSection({SectionKind::kByteVectors, def.id, {}}));
+  std::vector<uint8_t> row(def.dim);
+  for (const uint32_t node : order) {
+    index::ToBytes({field.vectors[node], def.dim}, row.data());
+    AZ_RETURN_IF_ERROR(writer.Append(std::as_bytes(std::span(row))));
   }
   return absl::OkStatus();
 }

@@ -21,8 +21,9 @@
 // Rows whose distances are computed together: each part of the query is loaded once for them.
 inline constexpr size_t kGroupRows = 4;
 
-// How far Gather looks ahead, and how much of a row it asks for.
-inline constexpr size_t kPrefetchRows = 4;
+// How far Gather looks ahead, in rows and in lines of memory, and how much of a row it asks for.
+inline constexpr size_t kPrefetchRowsMin = 4;
+inline constexpr size_t kPrefetchLines = 24;
 inline constexpr size_t kPrefetchBytes = 4 * kCodeAlignment;
 
 struct Group {
@@ -157,12 +158,14 @@ HWY_INLINE void PrefetchRow(const CodeRows& rows, size_t row) {
 template <CodeBits kBits>
 void Gather(const CodeQuery& query, const CodeRows& rows, const uint32_t* ids, size_t count,
             float* out) {
-  for (size_t i = 0; i < std::min(count, kPrefetchRows); ++i) PrefetchRow(rows, ids[i]);
+  const size_t rows_ahead =
+      std::max(kPrefetchRowsMin, kPrefetchLines * kCodeAlignment / rows.stride);
+  for (size_t i = 0; i < std::min(count, rows_ahead); ++i) PrefetchRow(rows, ids[i]);
   Group group;
   size_t i = 0;
   for (; i + kGroupRows <= count; i += kGroupRows) {
-    const size_t end = std::min(count, i + kPrefetchRows + kGroupRows);
-    for (size_t ahead = i + kPrefetchRows; ahead < end; ++ahead) PrefetchRow(rows, ids[ahead]);
+    const size_t end = std::min(count, i + rows_ahead + kGroupRows);
+    for (size_t ahead = i + rows_ahead; ahead < end; ++ahead) PrefetchRow(rows, ids[ahead]);
     for (size_t r = 0; r < kGroupRows; ++r) SetRow(rows, ids[i + r], r, group);
     Distances<kBits, kGroupRows, 1>(&query, group, rows.stride, out + i, 0);
   }

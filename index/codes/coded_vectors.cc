@@ -68,7 +68,7 @@ AlignedBytes EncodeVectors(const Quantizer& quantizer, std::span<const float* co
   std::memcpy(out.data() + sizeof(header), saved.data(), saved.size());
   const size_t tasks = (vectors.size() + kRowsPerTask - 1) / kRowsPerTask;
   parallel(tasks, [&](size_t task) {
-    std::vector<float> scratch;
+    EncodeScratch scratch;
     const size_t end = std::min(vectors.size(), (task + 1) * kRowsPerTask);
     for (size_t i = task * kRowsPerTask; i < end; ++i) {
       std::byte* const code = out.data() + layout.codes + i * stride;

@@ -121,6 +121,16 @@ std::vector<const float*> TrainedRows(std::span<const float* const> sample, size
   return rows;
 }
 
+std::vector<float> MeanOf(std::span<const float* const> rows, size_t dim) {
+  std::vector<float> mean(dim, 0);
+  for (size_t i = 0; i < dim && !rows.empty(); ++i) {
+    double sum = 0;
+    for (const float* row : rows) sum += row[i];
+    mean[i] = static_cast<float>(sum / static_cast<double>(rows.size()));
+  }
+  return mean;
+}
+
 }  // namespace
 
 Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* const> sample,
@@ -131,11 +141,17 @@ Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* con
   result.center_.assign(dim, 0);
   if (options.transform == CodeTransform::kRotated) {
     result.rotation_ = Rotation(dim, options.seed);
-    for (size_t i = 0; i < dim && !rows.empty(); ++i) {
-      double sum = 0;
-      for (const float* row : rows) sum += row[i];
-      result.center_[i] = static_cast<float>(sum / static_cast<double>(rows.size()));
-    }
+    result.center_ = MeanOf(rows, dim);
+    return result;
+  }
+  if (options.transform == CodeTransform::kProjected) {
+    const size_t count = options.components == 0 ? dim : std::min(options.components, dim);
+    result.center_ = MeanOf(rows, dim);
+    result.projection_ =
+        options.known != nullptr
+            ? Projection(*options.known, count, options.seed)
+            : Projection(FindPrincipalComponents(dim, count, rows, result.center_, options.seed),
+                         count, options.seed);
     return result;
   }
   result.scale_.assign(dim, 0);
@@ -156,6 +172,12 @@ Quantizer Quantizer::Train(Metric metric, size_t dim, std::span<const float* con
   return result;
 }
 
+PrincipalComponents Quantizer::Components(size_t dim, std::span<const float* const> sample,
+                                          size_t count, uint64_t seed) {
+  const std::vector<const float*> rows = TrainedRows(sample, dim);
+  return FindPrincipalComponents(dim, count, rows, MeanOf(rows, dim), seed);
+}
+
 std::string Quantizer::Save() const {
   Header header;
   header.bits = static_cast<uint8_t>(bits_);
@@ -165,6 +187,7 @@ std::string Quantizer::Save() const {
   for (const std::vector<float>* part : {&center_, &scale_}) {
     out.append(reinterpret_cast<const char*>(part->data()), part->size() * sizeof(float));
   }
+  if (transform_ == CodeTransform::kProjected) out += projection_.Save();
   return out;
 }
 
@@ -189,8 +212,8 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
   if (options.bits != CodeBits::k4 && options.bits != CodeBits::k8) {
     return DataLoss("quantizer: codes of %d bits", header.bits);
   }
-  if (options.transform != CodeTransform::kPerDimension &&
-      options.transform != CodeTransform::kRotated) {
+  if (options.transform < CodeTransform::kPerDimension ||
+      options.transform > CodeTransform::kProjected) {
     return DataLoss("quantizer: transform %d", header.transform);
   }
   Quantizer result(metric, dim, options);
@@ -206,6 +229,10 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
     rest = rest.subspan(size);
     if (!AllFinite(*part)) return DataLoss("quantizer: a number is not finite");
   }
+  if (options.transform == CodeTransform::kProjected) {
+    AZ_ASSIGN_OR_RETURN(result.projection_, Projection::Open(dim, rest));
+    rest = {};
+  }
   if (!rest.empty()) {
     return DataLoss("quantizer: %d bytes are too many for %d dimensions", bytes.size(), dim);
   }
@@ -218,31 +245,43 @@ absl::StatusOr<Quantizer> Quantizer::Open(Metric metric, size_t dim,
 }
 
 size_t Quantizer::used_bytes() const {
-  if (bits_ == CodeBits::k8) return dim_;
-  const size_t rest = dim_ % kBlock4;
-  return dim_ / kBlock4 * (kBlock4 / 2) + (rest + 1) / 2;
+  if (bits_ == CodeBits::k8) return code_dim();
+  const size_t rest = code_dim() % kBlock4;
+  return code_dim() / kBlock4 * (kBlock4 / 2) + (rest + 1) / 2;
 }
 
 // A row as levels, whole numbers from 0 on, and what they mean.
 struct Quantizer::Levels {
   std::span<const float> levels;  // In the scratch.
   double square = 0;     // Of the row relative to the center; not finite: there is no code.
+  double mapped = 0;     // The same of what is mapped of it.
   float step = 1;        // Of the row, between two levels.
   double code_row = 0;   // Product of the row and the decoded one,
   double code_code = 0;  // and the square of that.
 };
 
-void Quantizer::Quantize(const float* row, std::vector<float>& scratch, Levels& out) const {
+void Quantizer::Quantize(const float* row, EncodeScratch& scratch, Levels& out) const {
   const float middle = levels() / 2;
-  scratch.resize(3 * dim_);
-  const std::span<float> values = std::span(scratch).first(dim_);
-  std::span<float> chosen = std::span(scratch).subspan(dim_, dim_);
-  std::span<float> tried = std::span(scratch).subspan(2 * dim_, dim_);
-  for (size_t i = 0; i < dim_; ++i) values[i] = row[i] - center_[i];
-  out.square = SquaredNorm(values);
+  const size_t count = code_dim();
+  scratch.values.resize(dim_ + 3 * count);
+  const std::span<float> whole = std::span(scratch.values).first(dim_);
+  std::span<float> chosen = std::span(scratch.values).subspan(dim_, count);
+  std::span<float> tried = std::span(scratch.values).subspan(dim_ + count, count);
+  for (size_t i = 0; i < dim_; ++i) whole[i] = row[i] - center_[i];
+  out.square = SquaredNorm(whole);
+  out.mapped = out.square;
   if (!(out.square < std::numeric_limits<float>::max())) return;
-  const bool rotated = transform_ == CodeTransform::kRotated;
-  if (rotated) rotation_.Apply(values);
+  // Each row has a step of its own.
+  const bool rotated = transform_ != CodeTransform::kPerDimension;
+  std::span<float> values = whole;
+  if (transform_ == CodeTransform::kProjected) {
+    values = std::span(scratch.values).subspan(dim_ + 2 * count, count);
+    projection_.Apply(whole.data(), scratch.bytes, values.data());
+    out.mapped = SquaredNorm(values);
+    if (!(out.mapped < std::numeric_limits<float>::max())) return;
+  } else if (rotated) {
+    rotation_.Apply(values);
+  }
   float largest = 0;
   for (const float value : values) largest = std::max(largest, std::abs(value));
   double best = -1;
@@ -251,7 +290,7 @@ void Quantizer::Quantize(const float* row, std::vector<float>& scratch, Levels& 
     const float step = rotated ? std::max(largest * share / middle, kStepMin) : 1;
     float code_row = 0;
     float code_code = 0;
-    for (size_t i = 0; i < dim_; ++i) {
+    for (size_t i = 0; i < count; ++i) {
       const float width = rotated ? step : scale_[i];
       const float level = std::min(std::max(values[i] / width + middle, 0.0F), levels());
       tried[i] = static_cast<float>(static_cast<int32_t>(level + 0.5F));
@@ -271,21 +310,21 @@ void Quantizer::Quantize(const float* row, std::vector<float>& scratch, Levels& 
 }
 
 double Quantizer::Loss(std::span<const float* const> sample) const {
-  std::vector<float> scratch;
+  EncodeScratch scratch;
   double lost = 0;
   size_t count = 0;
   for (const float* row : sample) {
     Levels code;
     Quantize(row, scratch, code);
-    if (!std::isfinite(code.square) || !(code.square > 0)) continue;
+    if (code.levels.empty() || !(code.mapped > 0)) continue;
     ++count;
     const double along = code.code_code > 0 ? code.code_row * code.code_row / code.code_code : 0;
-    lost += 1 - std::min(1.0, along / code.square);
+    lost += 1 - std::min(1.0, along / code.mapped);
   }
   return count == 0 ? 0 : lost / static_cast<double>(count);
 }
 
-CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uint8_t* code) const {
+CodeFactors Quantizer::Encode(const float* row, EncodeScratch& scratch, uint8_t* code) const {
   std::memset(code, 0, code_bytes());
   Levels levels;
   Quantize(row, scratch, levels);
@@ -296,7 +335,7 @@ CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uin
   Pack(bits_, levels.levels, code);
   // The code is in levels: the scale of the row is in `mul`, that of dimensions in the query.
   // At the center no code is right: the row has none.
-  const double unbiased = levels.code_row > 0 ? levels.square / levels.code_row : 0;
+  const double unbiased = levels.code_row > 0 ? levels.mapped / levels.code_row : 0;
   const auto scale = static_cast<float>(unbiased * levels.step);
   return metric_ == Metric::kL2 ? CodeFactors{static_cast<float>(levels.square), -2 * scale}
                                 : CodeFactors{0, -scale};
@@ -304,8 +343,8 @@ CodeFactors Quantizer::Encode(const float* row, std::vector<float>& scratch, uin
 
 void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out) const {
   const EncodeKernels& kernels = BestEncodeKernels();
-  out.values_.resize(dim_);
-  float* const values = out.values_.data();
+  out.values_.resize(dim_ + (transform_ == CodeTransform::kProjected ? code_dim() : 0));
+  float* values = out.values_.data();
   float square = 0;
   if (metric_ == Metric::kL2) {
     square = kernels.subtract(query, center_.data(), dim_, values);
@@ -316,9 +355,15 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
     out.add_ = (metric_ == Metric::kCosine ? 1.0F : 0.0F) - product;
   }
   out.norm_ = std::sqrt(square);
-  const bool rotated = transform_ == CodeTransform::kRotated;
-  if (rotated) rotation_.Apply(out.values_);
-  const float largest = kernels.scale(rotated ? nullptr : scale_.data(), dim_, values);
+  const size_t count = code_dim();
+  if (transform_ == CodeTransform::kProjected) {
+    projection_.Apply(values, out.mapped_, values + dim_);
+    values += dim_;
+  } else if (transform_ == CodeTransform::kRotated) {
+    rotation_.Apply({values, dim_});
+  }
+  const bool scaled = transform_ == CodeTransform::kPerDimension;
+  const float largest = kernels.scale(scaled ? scale_.data() : nullptr, count, values);
 
   const size_t size = bits_ == CodeBits::k8 ? stride : 2 * stride;
   if (out.bytes_.size() < size + kCodeAlignment) out.bytes_.resize(size + kCodeAlignment);
@@ -335,11 +380,11 @@ void Quantizer::EncodeQuery(const float* query, size_t stride, EncodedQuery& out
   const float inverse = kQueryMax / largest;
   if (!std::isfinite(inverse)) return;  // Nothing, or next to it.
   // Where the second half of the last block of 4 bits begins.
-  const size_t split = bits_ == CodeBits::k8 ? dim_ : SplitOf(dim_);
+  const size_t split = bits_ == CodeBits::k8 ? count : SplitOf(count);
   int32_t sum = kernels.round(values, inverse, split, code);
-  if (split < dim_) {
+  if (split < count) {
     int8_t* const rest = code + split / kBlock4 * kBlock4 + kBlock4 / 2;
-    sum += kernels.round(values + split, inverse, dim_ - split, rest);
+    sum += kernels.round(values + split, inverse, count - split, rest);
   }
   out.mul_ = largest / kQueryMax;
   out.off_ = -out.mul_ * levels() / 2 * static_cast<float>(sum);

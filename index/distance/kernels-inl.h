@@ -1,4 +1,4 @@
-// The kernels of distance.h and half.h in terms of Highway. Read once per target, inside of its
+// The kernels of distance.h, half.h and byte_rows.h in terms of Highway. Read once per target, inside of its
 // namespace, with hn for hwy::HWY_NAMESPACE. Needs <algorithm>, <cstring>, hwy/cache_control.h and
 // hwy/highway.h.
 
@@ -31,7 +31,19 @@ template <class D>
 HWY_INLINE auto LoadRow(D d, const float* HWY_RESTRICT row) {
   return hn::LoadU(d, row);
 }
+template <class D>
+HWY_INLINE auto LoadRow(D d, const uint8_t* HWY_RESTRICT row) {
+  const hn::Rebind<uint8_t, D> bytes;
+  const hn::RebindToSigned<D> whole;
+  return hn::ConvertTo(d, hn::PromoteTo(whole, hn::LoadU(bytes, row)));
+}
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+template <class D>
+HWY_INLINE auto LoadFirst(D d, const uint8_t* HWY_RESTRICT row, size_t count) {
+  uint8_t first[hn::MaxLanes(d)] = {};
+  std::memcpy(first, row, count);
+  return LoadRow(d, first);
+}
 template <class D>
 HWY_INLINE auto LoadRow(D d, const uint16_t* HWY_RESTRICT row) {
   const hn::Rebind<hwy::float16_t, D> halves;
@@ -121,7 +133,7 @@ void Run(const float* query, const Element* rows, size_t stride, size_t dim, siz
   for (size_t i = 0; i < count; ++i) out[i] = Distance<Op>(query, rows + i * stride, dim);
 }
 
-// Kernels is DistanceKernels or HalfKernels.
+// Kernels is DistanceKernels, HalfKernels or ByteKernels.
 template <class Kernels, class Op, class Element>
 Kernels KernelsOf() {
   return {&Pair<Op, Element>, &Gather<Op, Element>, &Run<Op, Element>};

@@ -31,6 +31,9 @@ inline float ElementOf(float x) {
 inline float ElementOf(Half x) {
   return FloatOfHalf(x);
 }
+inline float ElementOf(uint8_t x) {
+  return x;
+}
 
 template <typename Op, typename Element>
 float Pair(const float* a, const Element* b, size_t dim) {
@@ -57,7 +60,7 @@ void Run(const float* query, const Element* rows, size_t stride, size_t dim, siz
   for (size_t i = 0; i < count; ++i) out[i] = Pair<Op>(query, rows + i * stride, dim);
 }
 
-// Kernels is DistanceKernels or HalfKernels.
+// Kernels is DistanceKernels, HalfKernels or ByteKernels.
 template <typename Kernels, typename Element>
 Kernels KernelsOf(Metric metric) {
   switch (metric) {

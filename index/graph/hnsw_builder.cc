@@ -17,6 +17,7 @@
 #include <exception>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -180,7 +181,9 @@ class Extractor final {
  public:
   Extractor(const Hnsw& hnsw, uint32_t m) : hnsw_(hnsw), m_(m) {}
 
+  // Those that have not been inserted stand alone, on level 0.
   BuiltGraph Extract(std::vector<uint8_t> levels) {
+    constexpr hnswlib::tableint kAbsent = std::numeric_limits<hnswlib::tableint>::max();
     BuiltGraph graph;
     graph.m = m_;
     graph.node_count = static_cast<uint32_t>(levels.size());
@@ -188,13 +191,19 @@ class Extractor final {
     graph.max_level = static_cast<uint32_t>(hnsw_.maxlevel_);
     graph.levels = std::move(levels);
 
-    std::vector<hnswlib::tableint> internal_of(graph.node_count);
-    for (uint32_t internal = 0; internal < graph.node_count; ++internal) {
+    std::vector<hnswlib::tableint> internal_of(graph.node_count, kAbsent);
+    const auto inserted = static_cast<uint32_t>(hnsw_.cur_element_count);
+    for (uint32_t internal = 0; internal < inserted; ++internal) {
       internal_of[NodeOf(internal)] = internal;
     }
     graph.level0.reserve(size_t{graph.node_count} * 2 * m_);
     for (uint32_t node = 0; node < graph.node_count; ++node) {
       const hnswlib::tableint internal = internal_of[node];
+      if (internal == kAbsent) {
+        graph.level0.resize(graph.level0.size() + size_t{2} * m_, node);
+        graph.levels[node] = 0;
+        continue;
+      }
       Append(node, hnsw_.get_linklist0(internal), 2 * m_, graph.level0);
       if (graph.levels[node] == 0) continue;
       graph.upper_nodes.push_back(node);
@@ -266,21 +275,53 @@ absl::Status Load(Hnsw& hnsw, const Space& space, std::span<const float* const> 
   return absl::OkStatus();
 }
 
-// `start` may be empty.
+// As many of the numbers below `count` as are wanted, ascending; never all of them.
+std::vector<uint32_t> DrawHeldOut(size_t count, size_t wanted, uint64_t seed) {
+  std::vector<uint32_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  wanted = count == 0 ? 0 : std::min(wanted, count - 1);
+  for (size_t i = 0; i < wanted; ++i) {
+    std::swap(numbers[i], numbers[i + NextRandom(seed) % (count - i)]);
+  }
+  numbers.resize(wanted);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+// Inserts from one thread until the graph has kSerialNodes, then from all.
+absl::Status InsertAll(Inserter& inserter, std::span<const uint32_t> numbers, size_t already,
+                       const ParallelFor& parallel) {
+  const size_t serial = std::min(numbers.size(), kSerialNodes - std::min(kSerialNodes, already));
+  inserter.Insert(numbers.first(serial));
+  const size_t tasks = (numbers.size() - serial + kNodesPerTask - 1) / kNodesPerTask;
+  if (tasks > 0 && inserter.status().ok()) {
+    parallel(tasks, [&](size_t task) {
+      const size_t first = serial + task * kNodesPerTask;
+      inserter.Insert(numbers.subspan(first, std::min(kNodesPerTask, numbers.size() - first)));
+    });
+  }
+  return inserter.status();
+}
+
+// `start` may be empty; none of it is held out.
 absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
                                  const HnswBuildOptions& options, RepairedGraph start,
-                                 const ParallelFor& parallel, const CancelToken& cancel) {
+                                 const ParallelFor& parallel, const CancelToken& cancel,
+                                 HeldOut* held_out) {
   const size_t count = vectors.size();
   std::vector<uint8_t> levels = DrawLevels(count, options.m, options.seed);
-  std::vector<bool> present(count, false);
+  std::vector<bool> taken(count, false);
   for (size_t node = 0; node < start.numbers.size(); ++node) {
     levels[start.numbers[node]] = start.graph.levels[node];
-    present[start.numbers[node]] = true;
+    taken[start.numbers[node]] = true;
+  }
+  if (held_out != nullptr) {
+    for (const uint32_t number : held_out->numbers) taken[number] = true;
   }
   std::vector<uint32_t> missing;
   missing.reserve(count - start.numbers.size());
   for (uint32_t number = 0; number < count; ++number) {
-    if (!present[number]) missing.push_back(number);
+    if (!taken[number]) missing.push_back(number);
   }
 
   Space space(options.metric, options.dim, vectors);
@@ -293,40 +334,51 @@ absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
   start = RepairedGraph();
 
   Inserter inserter(hnsw, space, vectors, levels, cancel);
-  const std::span<const uint32_t> rest(missing);
-  const size_t serial = std::min(rest.size(), kSerialNodes - std::min(kSerialNodes, loaded));
-  inserter.Insert(rest.first(serial));
-  const size_t tasks = (rest.size() - serial + kNodesPerTask - 1) / kNodesPerTask;
-  if (tasks > 0 && inserter.status().ok()) {
-    parallel(tasks, [&](size_t task) {
-      const size_t first = serial + task * kNodesPerTask;
-      inserter.Insert(rest.subspan(first, std::min(kNodesPerTask, rest.size() - first)));
-    });
+  AZ_RETURN_IF_ERROR(InsertAll(inserter, missing, loaded, parallel));
+  Extractor extractor(hnsw, options.m);
+  if (held_out != nullptr) {
+    held_out->before = extractor.Extract(levels);
+    AZ_RETURN_IF_ERROR(
+        InsertAll(inserter, held_out->numbers, count - held_out->numbers.size(), parallel));
   }
-  AZ_RETURN_IF_ERROR(inserter.status());
-  return Extractor(hnsw, options.m).Extract(std::move(levels));
+  return extractor.Extract(std::move(levels));
 }
 
 absl::StatusOr<BuiltGraph> BuildFrom(std::span<const float* const> vectors,
                                      const HnswBuildOptions& options, const GraphSeed* seed,
-                                     const ParallelFor& parallel, const CancelToken& cancel) {
+                                     const ParallelFor& parallel, const CancelToken& cancel,
+                                     HeldOut* held_out) {
   AZ_RETURN_IF_ERROR(CheckOptions(vectors.size(), options));
   if (seed != nullptr && seed->graph->m() != options.m) {
     return InvalidArgument("hnsw build: m is %d, but the graph to extend has %d", options.m,
                            seed->graph->m());
   }
   try {
+    if (held_out != nullptr) {
+      held_out->numbers = DrawHeldOut(vectors.size(), held_out->wanted, options.seed);
+      held_out->before = {};
+      held_out->before.m = options.m;
+    }
     RepairedGraph start;
     if (seed != nullptr) {
-      AZ_ASSIGN_OR_RETURN(start, RepairGraph(vectors, options.dim, KernelsFor(options.metric),
-                                             *seed, parallel, cancel));
+      GraphSeed kept = *seed;
+      std::vector<uint32_t> new_node;
+      if (held_out != nullptr) {
+        new_node.assign(seed->new_node.begin(), seed->new_node.end());
+        for (uint32_t& number : new_node) {
+          if (std::ranges::binary_search(held_out->numbers, number)) number = GraphSeed::kGone;
+        }
+        kept.new_node = new_node;
+      }
+      AZ_ASSIGN_OR_RETURN(start, RepairGraph(vectors, options.dim, KernelsFor(options.metric), kept,
+                                             parallel, cancel));
     }
     if (vectors.empty()) {
       BuiltGraph graph;
       graph.m = options.m;
       return graph;
     }
-    return Build(vectors, options, std::move(start), parallel, cancel);
+    return Build(vectors, options, std::move(start), parallel, cancel, held_out);
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("hnsw build: out of memory for %d vectors", vectors.size());
   } catch (const std::exception& error) {
@@ -339,14 +391,15 @@ absl::StatusOr<BuiltGraph> BuildFrom(std::span<const float* const> vectors,
 
 absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,
                                      const HnswBuildOptions& options, const ParallelFor& parallel,
-                                     const CancelToken& cancel) {
-  return BuildFrom(vectors, options, nullptr, parallel, cancel);
+                                     const CancelToken& cancel, HeldOut* held_out) {
+  return BuildFrom(vectors, options, nullptr, parallel, cancel, held_out);
 }
 
 absl::StatusOr<BuiltGraph> ExtendHnsw(std::span<const float* const> vectors,
                                       const HnswBuildOptions& options, const GraphSeed& seed,
-                                      const ParallelFor& parallel, const CancelToken& cancel) {
-  return BuildFrom(vectors, options, &seed, parallel, cancel);
+                                      const ParallelFor& parallel, const CancelToken& cancel,
+                                      HeldOut* held_out) {
+  return BuildFrom(vectors, options, &seed, parallel, cancel, held_out);
 }
 
 }  // namespace azimuth::index

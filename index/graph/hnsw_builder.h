@@ -57,20 +57,32 @@ struct GraphSeed {
   std::span<const uint32_t> new_node;
 };
 
+// Vectors that are inserted last, so that the graph without them can be measured with them as
+// queries.
+struct HeldOut {
+  uint32_t wanted = 0;
+  // What a build gives: the numbers of as many vectors, drawn by the seed of its options,
+  // ascending; and the graph before they were in it, over all numbers. Theirs stand alone: they
+  // have no neighbours and are nobody's.
+  std::vector<uint32_t> numbers = {};
+  BuiltGraph before = {};
+};
+
 // `vectors[i]` points at dim floats of node i (unit length for cosine), borrowed during the call.
 // hnswlib keeps a copy meanwhile: memory is about count x (4 dim + 16 m + 130) bytes.
 // Errors: DeadlineExceeded, Cancelled by `cancel` (asked between insertions); ResourceExhausted if
-// memory runs out; InvalidArgument for options out of range.
+// memory runs out; InvalidArgument for options out of range. `held_out` may be null.
 absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,
                                      const HnswBuildOptions& options, const ParallelFor& parallel,
-                                     const CancelToken& cancel);
+                                     const CancelToken& cancel, HeldOut* held_out = nullptr);
 
 // The same, but takes over what is left of the graph of `seed`, mends it (graph_repair.h) and
 // inserts only the other vectors. REQUIRES: the Verify of that graph is OK, and its vectors are
 // those that new_node says, under the same metric. Errors also: InvalidArgument if the graph has
-// another m or new_node does not fit.
+// another m or new_node does not fit. Vectors that are held out are taken out of the graph first.
 absl::StatusOr<BuiltGraph> ExtendHnsw(std::span<const float* const> vectors,
                                       const HnswBuildOptions& options, const GraphSeed& seed,
-                                      const ParallelFor& parallel, const CancelToken& cancel);
+                                      const ParallelFor& parallel, const CancelToken& cancel,
+                                      HeldOut* held_out = nullptr);
 
 }  // namespace azimuth::index

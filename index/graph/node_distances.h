@@ -5,6 +5,7 @@
 #pragma once
 
 #include "index/codes/code_distance.h"
+#include "index/distance/byte_rows.h"
 #include "index/distance/distance.h"
 
 #include <cstddef>
@@ -38,6 +39,22 @@ class VectorDistances final : public NodeDistances {
  private:
   NodeVectors vectors_;
   DistanceKernels kernels_;
+  const float* query_;
+};
+
+// Vectors that are rows of bytes, one after the other.
+class ByteDistances final : public NodeDistances {
+ public:
+  ByteDistances(const uint8_t* base, size_t dim, const ByteKernels& kernels, const float* query)
+      : base_(base), dim_(dim), kernels_(kernels), query_(query) {}
+  void Compute(const uint32_t* nodes, size_t count, float* out) const override {
+    kernels_.gather(query_, base_, dim_, dim_, nodes, count, out);
+  }
+
+ private:
+  const uint8_t* base_;
+  size_t dim_;
+  ByteKernels kernels_;
   const float* query_;
 };
 

@@ -32,14 +32,13 @@ absl::StatusOr<GraphSearchResult> SearchGraphByCodes(
     const FrozenGraph& graph, const NodeDistances& codes, const NodeDistances& vectors,
     const GraphSearchOptions& options, const RescoreOptions& rescore, TopK& top,
     GraphScratch& scratch, const CancelToken& cancel) {
-  constexpr size_t kStep = 8;  // Rows are measured so many at a time: their memory is far.
   AZ_ASSIGN_OR_RETURN(GraphSearchResult result, WalkGraph(graph, codes, options, scratch, cancel));
   const std::span<const GraphScratch::Candidate> found = scratch.found();
   const size_t most = std::min(found.size(), rescore.most);
-  uint32_t nodes[kStep];
-  float distances[kStep];
+  uint32_t nodes[kRescoreStepMax];
+  float distances[kRescoreStepMax];
   for (size_t begin = 0; begin < most;) {
-    const size_t end = std::min(most, begin + kStep);
+    const size_t end = RescoreEnd(begin, rescore.least, most);
     size_t count = 0;
     for (size_t i = begin; i < end; ++i) {
       // Those that follow are farther still.

@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -27,6 +28,15 @@ absl::StatusOr<GraphSearchResult> SearchGraph(const FrozenGraph& graph, const No
                                               const DistanceKernels& kernels, const float* query,
                                               const GraphSearchOptions& options, TopK& top,
                                               GraphScratch& scratch, const CancelToken& cancel);
+
+// The end of what is measured again together, from `begin` on, where `least` are in any case: their
+// memory is far, and what the last of them are is known only then.
+constexpr size_t RescoreEnd(size_t begin, size_t least, size_t most) {
+  constexpr size_t kStep = 8;
+  constexpr size_t kLastStep = 3;
+  return begin < least ? std::min({begin + kStep, least, most}) : std::min(begin + kLastStep, most);
+}
+inline constexpr size_t kRescoreStepMax = 8;
 
 // How many of what a walk by codes found are measured again: from the nearest by codes on, at least
 // `least`, and then for as long as one may be among the nearest although its code says that it is

@@ -15,9 +15,11 @@ constexpr size_t kWordBits = 64;
 // A sorted pool is moved by half its length for each node that comes in; wider walks use heaps.
 constexpr size_t kPoolMax = 512;
 // Nodes whose neighbours a walk by pool measures together: their memory is waited for at once.
-constexpr size_t kExpandedTogether = 2;
+constexpr size_t kExpandedTogether = 4;
 // Set in the number of a node of the pool whose neighbours have been looked at.
 constexpr uint32_t kExpanded = uint32_t{1} << 31;
+
+constexpr uint32_t kNoNode = UINT32_MAX;
 
 using Candidate = GraphScratch::Candidate;
 
@@ -41,12 +43,8 @@ class Walk final {
 
   // REQUIRES: the graph has nodes.
   absl::StatusOr<GraphSearchResult> Run() {
-    // More slots: a neighbour is written before it is known whether it is new, and the bypass.
-    const size_t slots = (graph_.degree0() + 1) * kExpandedTogether + 1;
-    scratch_.fresh.resize(slots);
-    scratch_.distances.resize(slots);
     scratch_.Begin(graph_.node_count());
-    if (options_.hidden_node < graph_.node_count()) scratch_.Visit(options_.hidden_node);
+    HaveSlots();
 
     AZ_RETURN_IF_ERROR(cancel_.Check());
     if (Spent()) return Abandoned();
@@ -62,17 +60,42 @@ class Walk final {
       AZ_RETURN_IF_ERROR(Descend(level, nearest));
       if (result_.abandoned) return result_;
     }
-    const bool pooled =
-        options_.admitted == nullptr && ef_ <= kPoolMax && graph_.node_count() < kExpanded;
-    if (pooled) {
-      AZ_RETURN_IF_ERROR(WalkPool(nearest));
+    AZ_RETURN_IF_ERROR(WalkLevel0(nearest));
+    if (options_.widen == nullptr || result_.abandoned) return result_;
+    const size_t wider = (*options_.widen)(scratch_.found());
+    if (wider <= ef_) return result_;
+    const bool goes_on = Pooled();
+    ef_ = wider;
+    if (goes_on && Pooled()) {
+      AZ_RETURN_IF_ERROR(GoOn(scratch_.found().size()));
     } else {
-      AZ_RETURN_IF_ERROR(WalkHeaps(nearest));
+      scratch_.Begin(graph_.node_count());
+      AZ_RETURN_IF_ERROR(WalkLevel0(nearest));
     }
     return result_;
   }
 
  private:
+  bool Pooled() const {
+    return options_.admitted == nullptr && ef_ <= kPoolMax && graph_.node_count() < kExpanded;
+  }
+
+  absl::Status WalkLevel0(const Candidate& start) {
+    logged_ = 0;
+    return Pooled() ? WalkPool(start) : WalkHeaps(start);
+  }
+
+  // Room for the neighbours of those that are expanded together, and one more: a neighbour is
+  // written before it is known whether it is new.
+  void HaveSlots() {
+    const size_t slots = logged_ + graph_.degree0() * kExpandedTogether + 1;
+    if (scratch_.fresh.size() >= slots) return;
+    scratch_.fresh.resize(2 * slots);
+    scratch_.distances.resize(2 * slots);
+  }
+  uint32_t* fresh() { return scratch_.fresh.data() + logged_; }
+  const float* distances() const { return scratch_.distances.data() + logged_; }
+
   // Goes to the nearest neighbour for as long as one is nearer.
   absl::Status Descend(uint32_t level, Candidate& nearest) {
     for (bool moved = true; moved;) {
@@ -86,7 +109,7 @@ class Walk final {
       size_t count = 0;
       for (const uint32_t neighbor : graph_.Upper(from, level)) {
         if (neighbor >= graph_.node_count()) return BadNeighbor(from, neighbor, level);
-        if (neighbor == from || neighbor == options_.hidden_node) continue;
+        if (neighbor == from) continue;
         scratch_.fresh[count++] = neighbor;
       }
       Compute(count);
@@ -100,26 +123,19 @@ class Walk final {
     return absl::OkStatus();
   }
 
-  // Puts those neighbours of `node` that have not been visited into scratch_.fresh, after the first
+  // Puts those neighbours of `node` that have not been visited into fresh(), after the first
   // `count` there; returns how many there are then.
   absl::StatusOr<size_t> CollectFresh(uint32_t node, size_t count) {
     AZ_RETURN_IF_ERROR(CountHop());
+    uint32_t* const into = fresh();
+    const uint32_t node_count = graph_.node_count();
+    GraphScratch::Visited visited(scratch_);
     for (const uint32_t neighbor : graph_.Level0(node)) {
-      if (neighbor >= graph_.node_count()) return BadNeighbor(node, neighbor, 0);
-      scratch_.fresh[count] = neighbor;
-      count += scratch_.Visit(neighbor) ? 1 : 0;
+      if (neighbor >= node_count) return BadNeighbor(node, neighbor, 0);
+      into[count] = neighbor;
+      count += visited.Add(neighbor);
     }
-    if (options_.bypass != nullptr) count = CollectBypass(node, count);
     return count;
-  }
-
-  size_t CollectBypass(uint32_t node, size_t count) {
-    const std::span<const uint32_t> slots = graph_.Level0(node);
-    if (std::find(slots.begin(), slots.end(), options_.hidden_node) == slots.end()) return count;
-    const uint32_t instead = (*options_.bypass)(node);
-    if (instead >= graph_.node_count() || !scratch_.Visit(instead)) return count;
-    scratch_.fresh[count] = instead;
-    return count + 1;
   }
 
   void PrefetchLevel0(uint32_t node) const {
@@ -129,20 +145,61 @@ class Walk final {
     if (slots.size() > kLineSlots) __builtin_prefetch(slots.data() + kLineSlots);
   }
 
-  // The pool: scratch_.best, ascending; `next` is the first that has not been expanded.
   absl::Status WalkPool(const Candidate& start) {
     scratch_.best.resize(std::max(scratch_.best.size(), ef_ + 1));
-    Candidate* const pool = scratch_.best.data();
-    scratch_.Visit(start.node);
-    pool[0] = start;
-    size_t size = 1;
+    GraphScratch::Visited(scratch_).Add(start.node);
+    scratch_.best[0] = start;
+    if (options_.widen != nullptr) {
+      fresh()[0] = start.node;
+      scratch_.distances[logged_++] = start.distance;
+    }
+    return ExpandPool(1, 0);
+  }
+
+  // After a walk that found `expanded` nodes, now with a larger ef_: of all that was measured the
+  // nearest are the pool, as if none had been turned away.
+  absl::Status GoOn(size_t expanded) {
+    std::vector<Candidate>& all = scratch_.frontier;
+    const float bound =
+        expanded == 0 ? -std::numeric_limits<float>::infinity() : scratch_.found().back().distance;
+    all.clear();
+    for (size_t i = 0; i < logged_; ++i) {
+      const float distance = scratch_.distances[i];
+      if (std::isnan(distance)) continue;
+      all.push_back({distance, scratch_.fresh[i] | (distance < bound ? kExpanded : 0)});
+    }
+    const size_t size = std::min(all.size(), ef_);
+    std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(size), all.end(),
+                      Nearer{});
+    scratch_.best.resize(std::max(scratch_.best.size(), ef_ + 1));
+    std::copy_n(all.begin(), size, scratch_.best.begin());
     size_t next = 0;
+    while (next < size && (all[next].node & kExpanded) != 0) ++next;
+    return ExpandPool(size, next);
+  }
+
+  // How many of the first `size` are not farther than `distance`; without a branch on distances.
+  static size_t PlaceOf(float distance, const Candidate* pool, size_t size) {
+    const Candidate* at = pool;
+    for (size_t span = size; span > 1;) {
+      const size_t half = span / 2;
+      at += half * static_cast<size_t>(at[half - 1].distance <= distance);
+      span -= half;
+    }
+    return static_cast<size_t>(at - pool) + static_cast<size_t>(at->distance <= distance);
+  }
+
+  // The pool: the first `size` of scratch_.best, ascending; `next` is the first that has not been
+  // expanded.
+  absl::Status ExpandPool(size_t size, size_t next) {
+    Candidate* const pool = scratch_.best.data();
     while (next < size) {
       if (Spent()) {
         Abandoned();
         return absl::OkStatus();
       }
       // Several at a time: what they lead to is asked of memory together, not one after the other.
+      HaveSlots();
       size_t count = 0;
       for (size_t taken = 0; taken < kExpandedTogether && next < size; ++taken) {
         const uint32_t node = pool[next].node;
@@ -151,26 +208,22 @@ class Walk final {
         while (next < size && (pool[next].node & kExpanded) != 0) ++next;
       }
       Compute(count);
+      const uint32_t* const nodes = fresh();
       for (size_t i = 0; i < count; ++i) {
-        const float distance = scratch_.distances[i];
+        const float distance = distances()[i];
         // Also false for what is not a number.
         const bool near = size < ef_ ? distance <= std::numeric_limits<float>::infinity()
                                      : distance < pool[size - 1].distance;
         if (!near) continue;
-        size_t at = 0;
-        for (size_t span = size; span > 0;) {
-          const size_t half = span / 2;
-          const bool after = pool[at + half].distance <= distance;
-          at = after ? at + half + 1 : at;
-          span = after ? span - half - 1 : half;
-        }
+        const size_t at = PlaceOf(distance, pool, size);
         const size_t moved = (size < ef_ ? size : size - 1) - at;
         std::memmove(pool + at + 1, pool + at, moved * sizeof(Candidate));
-        pool[at] = {distance, scratch_.fresh[i]};
+        pool[at] = {distance, nodes[i]};
         size += size < ef_ ? 1 : 0;
         next = std::min(next, at);
-        PrefetchLevel0(scratch_.fresh[i]);
+        PrefetchLevel0(nodes[i]);
       }
+      if (options_.widen != nullptr) logged_ += count;
       while (next < size && (pool[next].node & kExpanded) != 0) ++next;
     }
     for (size_t i = 0; i < size; ++i) pool[i].node &= ~kExpanded;
@@ -184,7 +237,7 @@ class Walk final {
     frontier.clear();
     best.clear();
     best.reserve(std::min<size_t>(ef_, graph_.node_count()));
-    scratch_.Visit(start.node);
+    GraphScratch::Visited(scratch_).Add(start.node);
     Offer(start);
     while (!frontier.empty()) {
       const Candidate from = frontier.front();
@@ -225,12 +278,11 @@ class Walk final {
   }
 
   void Compute(size_t count) {
-    distances_.Compute(scratch_.fresh.data(), count, scratch_.distances.data());
+    distances_.Compute(fresh(), count, scratch_.distances.data() + logged_);
     result_.distances_computed += count;
   }
 
   bool Admits(uint32_t node) const {
-    if (node == options_.hidden_node) return false;
     if (options_.admitted == nullptr) return true;
     const uint32_t position =
         options_.node_to_position != nullptr ? options_.node_to_position[node] : node;
@@ -238,12 +290,11 @@ class Walk final {
   }
 
   void SetFound(std::span<Candidate> found) {
-    const auto end =
-        unmeasured_ == WalkOptions::kNoNode
-            ? found.end()
-            : std::remove_if(found.begin(), found.end(), [&](const Candidate& candidate) {
-                return candidate.node == unmeasured_;
-              });
+    const auto end = unmeasured_ == kNoNode ? found.end()
+                                            : std::remove_if(found.begin(), found.end(),
+                                                             [&](const Candidate& candidate) {
+                                                               return candidate.node == unmeasured_;
+                                                             });
     scratch_.SetFound({found.begin(), end});
   }
 
@@ -267,11 +318,12 @@ class Walk final {
   const FrozenGraph& graph_;
   const NodeDistances& distances_;
   const WalkOptions& options_;
-  const size_t ef_;
+  size_t ef_;
   GraphScratch& scratch_;
   const CancelToken& cancel_;
+  size_t logged_ = 0;  // Of scratch_.fresh and distances, what has been measured before.
   uint64_t hops_ = 0;
-  uint32_t unmeasured_ = WalkOptions::kNoNode;  // The entry node, if its distance is no number.
+  uint32_t unmeasured_ = kNoNode;  // The entry node, if its distance is no number.
   GraphSearchResult result_;
 };
 
@@ -286,12 +338,12 @@ size_t GraphScratch::memory_bytes() const {
 
 void GraphScratch::Begin(size_t node_count) {
   found_ = {};
-  for (const uint32_t word : touched_words_) visited_[word] = 0;
-  touched_words_.clear();
+  for (size_t i = 0; i < touched_count_; ++i) visited_[touched_words_[i]] = 0;
+  touched_count_ = 0;
   const size_t words = (node_count + kWordBits - 1) / kWordBits;
   if (visited_.size() < words) {
     visited_.resize(words, 0);
-    touched_words_.reserve(words);
+    touched_words_.resize(words + 1);
   }
 }
 

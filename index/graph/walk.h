@@ -4,6 +4,7 @@
 // are one sorted pool of fixed size, as in Fu et al., "Fast approximate nearest neighbor search
 // with the navigating spreading-out graph", VLDB 2019, algorithm 1. Else rows that are not admitted
 // are walked through but never returned, and the walk goes on until `ef` admitted ones are known.
+// A walk whose width turns out to be too small goes on from where it is with a larger one.
 // It gives up once it has computed `distances_max` distances (then a scan of the admitted rows is
 // cheaper, and the caller does that).
 #pragma once
@@ -24,19 +25,6 @@
 
 namespace azimuth::index {
 
-struct WalkOptions {
-  static constexpr uint32_t kNoNode = UINT32_MAX;
-
-  size_t ef = 64;                              // Width of the walk, >= 1.
-  const Bitset* admitted = nullptr;            // Over positions; null admits all.
-  const uint32_t* node_to_position = nullptr;  // node_count entries; null: the same numbers.
-  uint64_t distances_max = UINT64_MAX;
-  // As if it were not in the graph; not the entry node. Who is linked to it is linked to what
-  // `bypass` says instead (or to nothing).
-  uint32_t hidden_node = kNoNode;
-  const std::function<uint32_t(uint32_t node)>* bypass = nullptr;
-};
-
 // Memory of a walk, reused between walks: one walk at a time. After warm-up a walk allocates
 // nothing.
 class GraphScratch final {
@@ -54,17 +42,33 @@ class GraphScratch final {
   // For the implementation.
   // Forgets what was visited, in O(what was visited).
   void Begin(size_t node_count);
-  // True the first time that it is asked for `node` since Begin.
-  bool Visit(uint32_t node) {
-    uint64_t& word = visited_[node / 64];
-    const uint64_t bit = uint64_t{1} << (node % 64);
-    if ((word & bit) != 0) return false;
-    if (word == 0) touched_words_.push_back(node / 64);
-    word |= bit;
-    return true;
-  }
+  // Of the nodes that have been asked for since Begin. Without a branch: whether a neighbour has
+  // been seen before is anybody's guess.
+  class Visited final {
+   public:
+    explicit Visited(GraphScratch& scratch)
+        : words_(scratch.visited_.data()),
+          touched_(scratch.touched_words_.data()),
+          count_(scratch.touched_count_) {}
+    // 1 the first time that it is asked for `node`, else 0.
+    size_t Add(uint32_t node) {
+      uint64_t& word = words_[node / 64];
+      const uint64_t before = word;
+      const uint32_t shift = node % 64;
+      word = before | uint64_t{1} << shift;
+      touched_[count_] = node / 64;
+      count_ += before == 0 ? 1 : 0;
+      return (before >> shift & 1) ^ 1;
+    }
+
+   private:
+    uint64_t* const words_;
+    uint32_t* const touched_;
+    size_t& count_;
+  };
   std::vector<Candidate> frontier;  // Min-heap.
   std::vector<Candidate> best;      // Max-heap of at most ef admitted ones, or the sorted pool.
+  // Nodes to measure and their distances; of a walk that may widen, all that it has measured.
   std::vector<uint32_t> fresh;
   std::vector<float> distances;
   EncodedQuery query;  // Of the caller, where it walks by codes.
@@ -73,7 +77,17 @@ class GraphScratch final {
  private:
   std::span<const Candidate> found_;
   std::vector<uint64_t> visited_;
-  std::vector<uint32_t> touched_words_;
+  std::vector<uint32_t> touched_words_;  // One more than words: the last is written to only.
+  size_t touched_count_ = 0;
+};
+
+struct WalkOptions {
+  size_t ef = 64;                              // Width of the walk, >= 1.
+  const Bitset* admitted = nullptr;            // Over positions; null admits all.
+  const uint32_t* node_to_position = nullptr;  // node_count entries; null: the same numbers.
+  uint64_t distances_max = UINT64_MAX;
+  // Of what the walk has found: the width to go on with. Asked once; what is no more ends the walk.
+  const std::function<size_t(std::span<const GraphScratch::Candidate> found)>* widen = nullptr;
 };
 
 struct GraphSearchResult {

@@ -17,7 +17,7 @@ constexpr std::string_view kKeyTypes = "int64 or string";
 constexpr std::string_view kFieldTypes = "bool, int64, double or string";
 constexpr std::string_view kMetrics = "l2, ip or cosine";
 constexpr std::string_view kIndexKinds = "auto, flat or hnsw";
-constexpr std::string_view kQuantizations = "auto, none, sq8, sq4 or rabitq4";
+constexpr std::string_view kQuantizations = "auto, none, sq8, sq4, rabitq4 or pca4";
 constexpr std::string_view kVectorKinds = "dense";
 constexpr std::string_view kElementTypes = "f32";
 
@@ -108,6 +108,8 @@ absl::StatusOr<engine::Quantization> QuantizationFromWire(pb::Quantization quant
       return engine::Quantization::kSq4;
     case pb::QUANTIZATION_RABITQ4:
       return engine::Quantization::kRabitq4;
+    case pb::QUANTIZATION_PCA4:
+      return engine::Quantization::kPca4;
     default:
       return RefuseEnum("index.quantization", quantization, pb::Quantization_Name(quantization),
                         "QUANTIZATION_", kQuantizations);
@@ -200,6 +202,8 @@ pb::Quantization ToWire(engine::Quantization quantization) {
       return pb::QUANTIZATION_SQ4;
     case engine::Quantization::kRabitq4:
       return pb::QUANTIZATION_RABITQ4;
+    case engine::Quantization::kPca4:
+      return pb::QUANTIZATION_PCA4;
   }
   return pb::QUANTIZATION_UNSPECIFIED;
 }

@@ -35,7 +35,7 @@ from bad_input_cases import (
 from bad_input_server import Server
 
 NAME_RULE = r"is no name for a collection; allowed are 1 to 255 of A-Z a-z 0-9 _ -"
-QUANTIZATIONS = "auto, none, sq8, sq4 or rabitq4"
+QUANTIZATIONS = "auto, none, sq8, sq4, rabitq4 or pca4"
 FIELD_RULE = r"schema\.\w+\[\d+\]\.name: .*is no name for a field"
 BAD_NAMES = {
     "empty": "",
@@ -222,7 +222,7 @@ def test_what_is_not_built_in_is_unimplemented(refused: Check, case: Case) -> No
 
 @pytest.mark.bad_input(35)
 @pytest.mark.parametrize("dimension", [1, 32768])
-@pytest.mark.parametrize("quantization", ["NONE", "SQ8", "SQ4", "RABITQ4"])
+@pytest.mark.parametrize("quantization", ["NONE", "SQ8", "SQ4", "RABITQ4", "PCA4"])
 def test_every_quantization_fits_every_dimension(
     server: Server, dimension: int, quantization: str
 ) -> None:

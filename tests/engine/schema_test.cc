@@ -147,7 +147,7 @@ TEST(ValidateSchema, NamesThePlaceOfWhatIsWrong) {
          "schema.vectors[\"text\"].index.ef_construction: 4097");
   expect([](Schema& s) { s.vectors[0].index.quantization = Quantization{5}; },
          "schema.vectors[\"image\"].index.quantization: 5 is none of auto, none, sq8, sq4, "
-         "rabitq4");
+         "rabitq4, pca4");
 }
 
 TEST(ValidateSchema, ChecksDefaults) {
@@ -240,7 +240,7 @@ TEST(SchemaCodec, ReadsVersionsThatHadNoTtlAndNoMadeKeys) {
 
 TEST(SchemaCodec, HasVersion4WhereThereAreCodes) {
   for (const Quantization quantization :
-       {Quantization::kSq8, Quantization::kRabitq4, Quantization::kSq4}) {
+       {Quantization::kSq8, Quantization::kRabitq4, Quantization::kSq4, Quantization::kPca4}) {
     Schema schema = GoodSchema();
     const std::string plain = EncodeSchema(schema);
     schema.vectors[1].index.quantization = quantization;

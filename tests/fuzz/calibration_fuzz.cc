@@ -3,10 +3,12 @@
 // Input: the first byte says whether the rest is a section as it is (even), or a list of changes
 // (offset u16, byte) to one that was measured.
 #include "index/graph/calibration.h"
+#include "index/graph/calibration_queries.h"
 #include "index/graph/frozen_graph.h"
 #include "index/graph/hnsw_builder.h"
 #include "tests/support/aligned_bytes.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -42,16 +44,26 @@ std::string SomeCalibration() {
   HnswBuildOptions options;
   options.dim = 1;
   options.m = 4;
-  const auto built = BuildHnsw(rows, options, OneThread, cancel);
+  HeldOut held_out{.wanted = CalibrationQueryCount(rows.size())};
+  const auto built = BuildHnsw(rows, options, OneThread, cancel, &held_out);
   Check(built.ok());
   const std::vector<uint32_t> order = BreadthFirstOrder(*built);
-  const azimuth::testing::AlignedBytes bytes(FreezeGraph(*built, order));
+  const azimuth::testing::AlignedBytes bytes(FreezeGraph(held_out.before, order));
   std::vector<const float*> ordered;
-  for (const uint32_t node : order) ordered.push_back(rows[node]);
+  std::vector<uint32_t> nodes;
+  for (const uint32_t node : order) {
+    if (std::ranges::binary_search(held_out.numbers, node)) {
+      nodes.push_back(static_cast<uint32_t>(ordered.size()));
+    }
+    ordered.push_back(rows[node]);
+  }
   const auto graph = FrozenGraph::Open(bytes.span());
   Check(graph.ok());
+  const auto queries =
+      FindCalibrationQueries(nodes, nullptr, ordered, Metric::kL2, 1, OneThread, cancel);
+  Check(queries.ok());
   const auto calibration =
-      Calibrate(*graph, nullptr, ordered, Metric::kL2, 1, {}, OneThread, cancel);
+      Calibrate(*graph, nullptr, ordered, Metric::kL2, 1, *queries, {}, OneThread, cancel);
   Check(calibration.ok() && calibration->points().size() > 2);
   return calibration->Save();
 }
@@ -80,9 +92,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const uint32_t ef = calibration->Ef(recall, limit);
       Check(ef >= last && ef <= kEfMax);
       last = ef;
+      const Calibration::Effort effort = calibration->EffortFor(recall, limit, 64, 512);
+      Check(effort.ef >= limit && effort.ef <= kEfMax);
+      const RescoreOptions rescore = Calibration::Rescore(limit, effort.error, 2);
+      Check(rescore.least >= limit && rescore.slack >= 0);
     }
-    const RescoreOptions rescore = calibration->Rescore(limit, 2);
-    Check(rescore.least >= limit && rescore.slack >= 0);
+  }
+  const std::vector<GraphScratch::Candidate> found(100, {1.5F, 0});
+  for (const Metric metric : {Metric::kL2, Metric::kIp}) {
+    const double wider = calibration->Widening(found, metric, 2);
+    Check(wider >= 1 && wider <= 8);
   }
   Check(calibration->Cost(64, 512) >= 0);
   const std::string saved = calibration->Save();

@@ -1,7 +1,7 @@
 // Codes of any bytes: Open says no, or queries are encoded and measured inside the bytes.
 //
 // Input: the first byte says whether the rest is a section as it is (even), or a list of changes
-// (offset u16, byte) to one that was encoded well, of one of four kinds; the second byte is the
+// (offset u16, byte) to one that was encoded well, of one of six kinds; the second byte is the
 // metric.
 #include "index/codes/coded_vectors.h"
 #include "tests/support/aligned_bytes.h"
@@ -33,9 +33,9 @@ std::string SomeCodes(Metric metric, uint8_t kind) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7 % 11) - 5;
   std::vector<const float*> rows;
   for (size_t i = 0; i < kRows; ++i) rows.push_back(values.data() + i * kDim);
-  const QuantizerOptions options{
-      .bits = kind % 2 == 0 ? CodeBits::k4 : CodeBits::k8,
-      .transform = kind / 2 % 2 == 0 ? CodeTransform::kPerDimension : CodeTransform::kRotated};
+  const QuantizerOptions options{.bits = kind % 2 == 0 ? CodeBits::k4 : CodeBits::k8,
+                                 .transform = static_cast<CodeTransform>(1 + kind / 2 % 3),
+                                 .components = 3};
   const AlignedBytes bytes =
       EncodeVectors(Quantizer::Train(metric, kDim, rows, options), rows, OneThread);
   return {reinterpret_cast<const char*>(bytes.span().data()), bytes.span().size()};

@@ -97,7 +97,7 @@ def test_stats_say_where_the_bytes_are_and_what_graphs_are_walked_by(
 ) -> None:
     rows, dim = 1000, 64
     server = server_factory("--growing-rows-max", str(rows), "--graph-rows-min", str(rows))
-    coded = ["none", "sq8", "sq4", "rabitq4"]
+    coded = ["none", "sq8", "sq4", "rabitq4", "pca4"]
     vectors = {name: VectorField(dim, "l2", quantization=name) for name in [*coded, "auto"]}
     vectors["flat"] = VectorField(dim, "l2", index="flat", quantization="sq8")
     data = np.random.default_rng(1).normal(size=(rows, dim))
@@ -119,8 +119,10 @@ def test_stats_say_where_the_bytes_are_and_what_graphs_are_walked_by(
         assert sealed.quantization == {name: name for name in coded}
         assert sealed.vectors_bytes == len(vectors) * rows * dim * 4
         # Of 64 dimensions each code takes 64 bytes, and 8 bits leave no room there for 8 more.
-        of_row = {"none": 0, "sq8": 72, "sq4": 64, "rabitq4": 64}
+        of_row = {"none": 0, "sq8": 72, "sq4": 64, "rabitq4": 64, "pca4": 64}
         codes = rows * sum(of_row[name] for name in [*coded, chosen])
+        # Codes of components have a map from dimensions to them.
+        codes += (dim * dim + 4 * dim) * [*coded, chosen].count("pca4")
         assert codes < sealed.codes_bytes < codes + 4 * 1024
         assert sealed.graph_bytes >= 5 * rows * 2 * 16 * 4
         assert sealed.columns_bytes >= rows * (8 + 8 + 8 + 8 + 4 * len(vectors))

@@ -20,7 +20,7 @@ from server_process import ServerProcess
 ROWS = 8000
 TAIL = 1000
 QUERIES = 300
-QUANTIZATIONS = ("auto", "none", "sq8", "sq4", "rabitq4")
+QUANTIZATIONS = ("auto", "none", "sq8", "sq4", "rabitq4", "pca4")
 RECALLS = (0.8, 0.9, 0.95, 0.99)
 LIMITS = (1, 10, 100)
 # What a recall may lack, besides two standard errors of the queries.

@@ -56,7 +56,8 @@ class VectorField:
         ef_construction: Width of the search while building, 8 to 4096; None: 200.
         quantization: What graphs are walked by; distances in results are always exact. ``"none"``:
             the vectors. Codes, which take less memory and time: ``"sq8"`` (a byte per
-            dimension), ``"sq4"`` (4 bits) or ``"rabitq4"`` (4 bits after a random rotation).
+            dimension), ``"sq4"`` (4 bits), ``"rabitq4"`` (4 bits after a random rotation) or
+            ``"pca4"`` (4 bits for each of the principal components that matter).
             ``"auto"``: what the server measures to cost least.
     """
 
@@ -219,7 +220,7 @@ class SegmentStats:
         graph_bytes: Of the file, graphs.
         columns_bytes: Of the file, keys and fields, and all that says where rows are.
         quantization: By vector field, what its graph is walked by: ``"none"``, ``"sq8"``,
-            ``"sq4"`` or ``"rabitq4"``; fields without a graph here are missing.
+            ``"sq4"``, ``"rabitq4"`` or ``"pca4"``; fields without a graph here are missing.
     """
 
     id: int

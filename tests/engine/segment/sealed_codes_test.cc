@@ -1,4 +1,5 @@
 // Segments that are walked by codes, and those whose files are from before there were any.
+#include "base/bytes.h"
 #include "engine/segment/growing.h"
 #include "engine/segment/sealed.h"
 #include "engine/segment/segment_builder.h"
@@ -92,8 +93,8 @@ class SealedCodes : public ::testing::Test {
     return SealedSegment::Open(dir_.File(name), schema_, entry_, 1, storage::Files::Posix());
   }
 
-  // The share of the ten nearest that walks of `ef` find; each at its very distance.
-  double Recall(const Segment& segment, size_t ef) {
+  // The share of the ten nearest that walks find; each at its very distance.
+  double Recall(const Segment& segment, const WalkEffort& effort) {
     const Vectors queries = Clustered(kQueries, kDim, 2);
     index::GraphScratch scratch;
     index::TopK top;
@@ -101,7 +102,7 @@ class SealedCodes : public ::testing::Test {
     for (size_t q = 0; q < kQueries; ++q) {
       top.Reset(10, nullptr);
       const auto walked =
-          segment.Walk(0, queries.row(q), ef, UINT64_MAX, nullptr, top, scratch, CancelToken());
+          segment.Walk(0, queries.row(q), effort, UINT64_MAX, nullptr, top, scratch, CancelToken());
       EXPECT_OK(walked);
       const auto expected =
           index::testing::BruteForce(rows_, index::Metric::kL2, queries.row(q), 10);
@@ -124,7 +125,8 @@ class SealedCodes : public ::testing::Test {
 
 TEST_F(SealedCodes, AreWalkedByAndMeasuredAgain) {
   for (const Quantization quantization :
-       {Quantization::kAuto, Quantization::kSq8, Quantization::kSq4, Quantization::kRabitq4}) {
+       {Quantization::kAuto, Quantization::kSq8, Quantization::kSq4, Quantization::kRabitq4,
+        Quantization::kPca4}) {
     schema_.vectors[0].index.quantization = quantization;
     Build();
     ASSERT_OK_AND_ASSIGN(const auto file, storage::SegmentFile::Open(dir_.File("whole")));
@@ -133,10 +135,10 @@ TEST_F(SealedCodes, AreWalkedByAndMeasuredAgain) {
     ASSERT_OK_AND_ASSIGN(const auto segment, Open("whole"));
     ASSERT_OK(segment->Verify(CancelToken()));
     for (const double recall : {0.8, 0.95}) {
-      EXPECT_GE(Recall(*segment, segment->WalkWidth(0, recall, 10)), recall - 0.05);
+      EXPECT_GE(Recall(*segment, segment->EffortFor(0, recall, 10)), recall - 0.05);
     }
-    EXPECT_LT(segment->WalkWidth(0, 0.8, 10), segment->WalkWidth(0, 0.99, 10));
-    EXPECT_GE(Recall(*segment, 300), 0.99);
+    EXPECT_LT(segment->EffortFor(0, 0.8, 10).ef, segment->EffortFor(0, 0.99, 10).ef);
+    EXPECT_GE(Recall(*segment, {.ef = 300}), 0.99);
   }
 }
 
@@ -147,7 +149,7 @@ TEST_F(SealedCodes, WithoutQuantizationThereAreNone) {
   EXPECT_FALSE(file->Find(Id(SectionKind::kCodes)).has_value());
   EXPECT_TRUE(file->Find(Id(SectionKind::kCalibration)).has_value());
   ASSERT_OK_AND_ASSIGN(const auto segment, Open("whole"));
-  EXPECT_GE(Recall(*segment, segment->WalkWidth(0, 0.95, 10)), 0.9);
+  EXPECT_GE(Recall(*segment, segment->EffortFor(0, 0.95, 10)), 0.9);
 }
 
 TEST_F(SealedCodes, FilesFromBeforeThereWereAnyAreSearched) {
@@ -157,9 +159,89 @@ TEST_F(SealedCodes, FilesFromBeforeThereWereAnyAreSearched) {
   });
   ASSERT_OK_AND_ASSIGN(const auto old, Open("old"));
   ASSERT_OK(old->Verify(CancelToken()));
-  EXPECT_EQ(old->WalkWidth(0, 0.95, 10), 64U);
-  EXPECT_EQ(old->WalkWidth(0, 0.95, 100), 200U);
-  EXPECT_GE(Recall(*old, 64), 0.97);
+  EXPECT_EQ(old->EffortFor(0, 0.95, 10).ef, 64U);
+  EXPECT_EQ(old->EffortFor(0, 0.95, 100).ef, 200U);
+  EXPECT_GE(Recall(*old, old->EffortFor(0, 0.95, 10)), 0.97);
+}
+
+// The last question is kept; its answer is for that question only.
+TEST_F(SealedCodes, EffortIsThatOfTheCalibrationHoweverOftenItIsAsked) {
+  Build();
+  ASSERT_OK_AND_ASSIGN(const auto file, storage::SegmentFile::Open(dir_.File("whole")));
+  ASSERT_OK_AND_ASSIGN(const index::Calibration calibration,
+                       index::Calibration::Open(*file->Find(Id(SectionKind::kCalibration))));
+  ASSERT_OK_AND_ASSIGN(const auto segment, Open("whole"));
+  const double recalls[] = {0.0, 0.5, 0.8, 0.9499999, 0.95, 0.9500001, double{0.95F}, 0.99, 1.0};
+  for (int round = 0; round < 2; ++round) {
+    for (const double recall : recalls) {
+      for (const uint32_t limit : {1U, 10U, 11U, 100U, 16384U, 1U << 20, (1U << 20) + 10}) {
+        const index::Calibration::Effort expected =
+            calibration.EffortFor(recall, limit, 64, kDim * sizeof(float));
+        for (int again = 0; again < 3; ++again) {
+          const WalkEffort effort = segment->EffortFor(0, recall, limit);
+          EXPECT_EQ(effort.ef, expected.ef) << recall << " for " << limit;
+          EXPECT_EQ(effort.error, expected.error) << recall << " for " << limit;
+          EXPECT_TRUE(effort.may_widen);
+        }
+      }
+    }
+  }
+}
+
+// Queries from elsewhere: the walk of one that may goes on, that of one that may not does not.
+TEST_F(SealedCodes, AWalkThatMayWidenDoesForQueriesThatAreUnlikeTheRows) {
+  for (const Quantization quantization : {Quantization::kNone, Quantization::kSq4}) {
+    schema_.vectors[0].index.quantization = quantization;
+    Build();
+    ASSERT_OK_AND_ASSIGN(const auto segment, Open("whole"));
+    index::GraphScratch scratch;
+    index::TopK top;
+    const auto computed = [&](const float* query, bool may_widen) {
+      top.Reset(10, nullptr);
+      WalkEffort effort = segment->EffortFor(0, 0.95, 10);
+      effort.may_widen = may_widen;
+      const auto walked =
+          segment->Walk(0, query, effort, UINT64_MAX, nullptr, top, scratch, CancelToken());
+      EXPECT_OK(walked);
+      return walked->distances_computed;
+    };
+    const Vectors queries = Clustered(kQueries, kDim, 2);
+    size_t widened = 0;
+    for (size_t q = 0; q < kQueries; ++q) {
+      const uint64_t narrow = computed(queries.row(q), false);
+      widened += computed(queries.row(q), true) > narrow + narrow / 2 ? 1 : 0;
+      std::vector<float> away(queries.row(q), queries.row(q) + kDim);
+      for (size_t i = 0; i < kDim; ++i) away[i] = -away[i] + (i % 2 == 0 ? 3.0F : -3.0F);
+      EXPECT_GT(computed(away.data(), true), computed(away.data(), false)) << q;
+    }
+    // Of queries like the rows a few only.
+    EXPECT_LE(widened, kQueries / 5);
+  }
+}
+
+TEST_F(SealedCodes, CalibrationsOfVersion1AreRead) {
+  Build();
+  Copy("old", [&](const SectionId& id, std::string& bytes) {
+    if (id.kind != SectionKind::kCalibration) return true;
+    bytes = "AZL1";
+    PutLittle(bytes, uint16_t{1});
+    PutLittle(bytes, uint16_t{0});
+    PutLittle(bytes, uint32_t{2});
+    for (const float number : {0.125F, 1.F, 2.F, 4.F, 1e6F, 2e6F, 3e6F}) PutLittle(bytes, number);
+    PutLittle(bytes, uint32_t{14});
+    for (const float number : {0.5F, 0.25F, 0.F, 321.5F, 12.F}) PutLittle(bytes, number);
+    PutLittle(bytes, uint32_t{140});
+    for (const float number : {1.F, 0.95F, 0.5F, 1321.5F, 40.F}) PutLittle(bytes, number);
+    return true;
+  });
+  ASSERT_OK_AND_ASSIGN(const auto old, Open("old"));
+  ASSERT_OK(old->Verify(CancelToken()));
+  for (int again = 0; again < 2; ++again) {
+    const WalkEffort effort = old->EffortFor(0, 0.95, 10);
+    EXPECT_EQ(effort.ef, 140U);
+    EXPECT_EQ(effort.error, 0.125F);
+    EXPECT_GE(Recall(*old, effort), 0.97);
+  }
 }
 
 TEST_F(SealedCodes, EitherSectionDoesWithoutTheOther) {
@@ -168,7 +250,7 @@ TEST_F(SealedCodes, EitherSectionDoesWithoutTheOther) {
     Copy("part", [&](const SectionId& id, std::string&) { return id.kind != missing; });
     ASSERT_OK_AND_ASSIGN(const auto part, Open("part"));
     ASSERT_OK(part->Verify(CancelToken()));
-    EXPECT_GE(Recall(*part, 64), 0.97);
+    EXPECT_GE(Recall(*part, {.ef = 64}), 0.97);
   }
 }
 
@@ -200,7 +282,7 @@ TEST_F(SealedCodes, SectionsThatDoNotFitAreDataLoss) {
     for (size_t i = 1024; i < bytes.size(); i += 3) bytes[i] = static_cast<char>(i * 37);
   }));
   ASSERT_OK_AND_ASSIGN(const auto segment, Open("bad"));
-  Recall(*segment, kRows);
+  Recall(*segment, {.ef = kRows});
 }
 
 // A byte of the codes that changed on disk.
@@ -222,7 +304,8 @@ TEST_F(SealedCodes, AreCheckedBeforeTheirFirstUse) {
   index::TopK top;
   top.Reset(10, nullptr);
   EXPECT_THAT(
-      segment->Walk(0, rows_.row(0), 64, UINT64_MAX, nullptr, top, scratch, CancelToken()).status(),
+      segment->Walk(0, rows_.row(0), {.ef = 64}, UINT64_MAX, nullptr, top, scratch, CancelToken())
+          .status(),
       StatusIs(absl::StatusCode::kDataLoss));
   EXPECT_THAT(segment->suspicion(), StatusIs(absl::StatusCode::kDataLoss));
   EXPECT_THAT(segment->Verify(CancelToken()), StatusIs(absl::StatusCode::kDataLoss));

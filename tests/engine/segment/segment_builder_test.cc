@@ -97,7 +97,8 @@ class SegmentBuilder : public ::testing::Test {
     const auto walk = [&](const float* query, size_t k) {
       index::TopK top;
       top.Reset(k, nullptr);
-      EXPECT_OK(segment.Walk(0, query, k, UINT64_MAX, nullptr, top, scratch, CancelToken()));
+      EXPECT_OK(
+          segment.Walk(0, query, {.ef = k}, UINT64_MAX, nullptr, top, scratch, CancelToken()));
       return top.Sorted();
     };
     std::set<uint64_t> found;

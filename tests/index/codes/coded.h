@@ -21,14 +21,21 @@ struct CodeKind {
 };
 
 inline constexpr Metric kMetrics[] = {Metric::kL2, Metric::kIp, Metric::kCosine};
-inline constexpr CodeKind kCodeKinds[] = {{CodeBits::k8, CodeTransform::kPerDimension},
-                                          {CodeBits::k4, CodeTransform::kPerDimension},
-                                          {CodeBits::k8, CodeTransform::kRotated},
-                                          {CodeBits::k4, CodeTransform::kRotated}};
+inline constexpr CodeKind kCodeKinds[] = {
+    {CodeBits::k8, CodeTransform::kPerDimension}, {CodeBits::k4, CodeTransform::kPerDimension},
+    {CodeBits::k8, CodeTransform::kRotated},      {CodeBits::k4, CodeTransform::kRotated},
+    {CodeBits::k8, CodeTransform::kProjected},    {CodeBits::k4, CodeTransform::kProjected}};
 
 inline std::string NameOf(CodeKind kind) {
-  return std::to_string(static_cast<int>(kind.bits)) + " bits" +
-         (kind.transform == CodeTransform::kRotated ? ", rotated" : "");
+  const char* const transform = kind.transform == CodeTransform::kRotated     ? ", rotated"
+                                : kind.transform == CodeTransform::kProjected ? ", projected"
+                                                                              : "";
+  return std::to_string(static_cast<int>(kind.bits)) + " bits" + transform;
+}
+
+// To find hundreds of components takes seconds, and shows no more than a hundred do.
+inline bool TakesLong(CodeKind kind, size_t dim) {
+  return kind.transform == CodeTransform::kProjected && dim > 200;
 }
 
 // Normal in each dimension, around `offset`; of unit length for cosine.
@@ -51,7 +58,7 @@ class CodedRows final {
         count_(vectors.count()),
         bytes_(count_ * quantizer.code_bytes()),
         factors_(count_) {
-    std::vector<float> scratch;
+    EncodeScratch scratch;
     for (size_t i = 0; i < count_; ++i) {
       factors_[i] = quantizer.Encode(vectors.row(i), scratch, code(i));
     }

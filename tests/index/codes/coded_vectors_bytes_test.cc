@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -133,6 +134,45 @@ TEST(CodedVectors, HasTheBytesOfTheTableOfARotation) {
   EXPECT_EQ(View(bytes).substr(0, begin.size()), begin);
   // A rotation changes no length.
   EXPECT_EQ(View(bytes).substr(begin.size() + 56, 4), Floats({3 * 16}));
+}
+
+TEST(CodedVectors, HasTheBytesOfTheTableOfAProjection) {
+  // Rows that vary along the second of two dimensions, which is mapped to the only one.
+  const std::vector<float> low = {3, 0};
+  const std::vector<float> high = {3, 8};
+  const std::vector<const float*> rows = {low.data(), high.data()};
+  const Quantizer quantizer = Quantizer::Train(
+      Metric::kL2, 2, rows,
+      {.bits = CodeBits::k4, .transform = CodeTransform::kProjected, .seed = 258, .components = 1});
+  const std::string saved = quantizer.Save();
+  std::string begin = QuantizerHeader(4, 3, 258) + Floats({3, 4});
+  PutLittle(begin, uint32_t{1});
+  PutLittle(begin, uint32_t{0});
+  ASSERT_EQ(saved.size(), begin.size() + 4 + 2);
+  EXPECT_EQ(saved.substr(0, begin.size()), begin);
+  float scale = 0;
+  std::memcpy(&scale, &saved[begin.size()], sizeof(scale));
+  EXPECT_NEAR(scale, 1.0 / 63, 1e-6);
+  EXPECT_EQ(saved[begin.size() + 4], 64);
+  const int level = saved[begin.size() + 5];
+  EXPECT_TRUE(level == 127 || level == 1) << level;
+
+  const AlignedBytes bytes = EncodeVectors(quantizer, rows, OneThread);
+  std::string section = Header(1, 2, static_cast<uint32_t>(saved.size())) + saved;
+  Pad(section);
+  ASSERT_EQ(bytes.span().size(), section.size() + 2 * 64);
+  EXPECT_EQ(View(bytes).substr(0, section.size()), section);
+  for (const size_t row : {0, 1}) {
+    const std::string_view code = View(bytes).substr(section.size() + row * 64, 64);
+    // The rows are as far from the center on either side: the least and the most of levels.
+    EXPECT_EQ(code[0], (row == 1) == (level == 127) ? 15 : 0);
+    EXPECT_EQ(code.substr(1, 55), std::string(55, '\0'));
+    EXPECT_EQ(code.substr(56, 4), Floats({16}));
+    float mul = 0;
+    std::memcpy(&mul, &code[60], sizeof(mul));
+    // Of which 7.5 are the distance of 4 from the center.
+    EXPECT_NEAR(mul, -2 * 4 / 7.5, 1e-4);
+  }
 }
 
 }  // namespace

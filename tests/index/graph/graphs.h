@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/check.h"
+#include "index/graph/calibration_queries.h"
 #include "index/graph/frozen_graph.h"
 #include "index/graph/hnsw_builder.h"
 #include "index/graph/search.h"
@@ -67,27 +68,59 @@ inline void ExpectWellFormed(const BuiltGraph& graph) {
   }
 }
 
-// A graph that is ready for a walk, with all that a walk needs.
+// A graph, and what was held out of it until it was there without them.
+struct BuiltWithout {
+  BuiltGraph graph;
+  HeldOut held_out;
+};
+
+inline BuiltWithout BuildWithout(const Vectors& vectors, Metric metric, uint32_t wanted,
+                                 const ParallelFor& parallel = OneThread) {
+  HnswBuildOptions options;
+  options.metric = metric;
+  options.dim = static_cast<uint32_t>(vectors.dim);
+  BuiltWithout built;
+  built.held_out.wanted = wanted;
+  auto graph = BuildHnsw(vectors.rows(), options, parallel, CancelToken(), &built.held_out);
+  AZ_CHECK(graph.ok());
+  built.graph = std::move(graph).value();
+  return built;
+}
+
+// A graph that is ready for a walk, with all that a walk needs, and for being measured.
 struct Searchable {
   Searchable(const Vectors& vectors, Metric metric)
-      : Searchable(vectors, metric, BuildGraph(vectors, metric)) {}
+      : Searchable(vectors, metric,
+                   BuildWithout(vectors, metric, CalibrationQueryCount(vectors.count()))) {}
   Searchable(const Vectors& vectors, Metric metric, const BuiltGraph& built)
-      : order(BreadthFirstOrder(built)),
-        bytes(FreezeGraph(built, order)),
+      : Searchable(vectors, metric, BuiltWithout{built, {.before = built}}) {}
+  Searchable(const Vectors& vectors, Metric metric, const BuiltWithout& built)
+      : order(BreadthFirstOrder(built.graph)),
+        bytes(FreezeGraph(built.graph, order)),
+        bytes_before(FreezeGraph(built.held_out.before, order)),
         rows(Reordered(vectors, order)),
         kernels(KernelsFor(metric)) {
     auto opened = FrozenGraph::Open(bytes.span());
     AZ_CHECK(opened.ok());
     graph = *opened;
+    opened = FrozenGraph::Open(bytes_before.span());
+    AZ_CHECK(opened.ok());
+    before = *opened;
+    for (uint32_t node = 0; node < order.size(); ++node) {
+      if (std::ranges::binary_search(built.held_out.numbers, order[node])) held_out.push_back(node);
+    }
   }
 
   NodeVectors nodes() const { return {rows.data.data(), rows.dim, rows.dim}; }
 
   std::vector<uint32_t> order;  // Also the position of each node.
   azimuth::testing::AlignedBytes bytes;
+  azimuth::testing::AlignedBytes bytes_before;
   Vectors rows;
   DistanceKernels kernels;
   FrozenGraph graph;
+  FrozenGraph before;              // Without the nodes that are held out, which stand alone.
+  std::vector<uint32_t> held_out;  // Ascending.
 };
 
 }  // namespace azimuth::index::testing

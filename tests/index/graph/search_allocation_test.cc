@@ -7,6 +7,8 @@
 #include "tests/index/graph/graphs.h"
 #include "tests/support/matchers.h"
 
+#include <functional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -70,6 +72,12 @@ TEST(SearchAllocation, NoSearchByCodesAllocatesAfterTheFirstRound) {
   for (size_t i = 0; i < 3000; i += 2) half.Set(i);
   // By pool; by heaps, which are wider, or of a filter.
   const std::pair<size_t, const Bitset*> walks[] = {{64, nullptr}, {600, nullptr}, {64, &half}};
+  // Some go on: with the pool, from the pool to heaps, or with heaps.
+  size_t wider = 0;
+  const std::function<size_t(std::span<const GraphScratch::Candidate>)> widen =
+      [&wider](std::span<const GraphScratch::Candidate> found) {
+        return found.size() * (1 + ++wider % 16);
+      };
   TopK top;
   GraphScratch scratch;
   for (const testing::CodeKind kind : testing::kCodeKinds) {
@@ -80,12 +88,14 @@ TEST(SearchAllocation, NoSearchByCodesAllocatesAfterTheFirstRound) {
                          CodedVectors::Open(Metric::kL2, 48, bytes.span()));
     bool ok = true;
     const auto round = [&] {
+      wider = 0;
       for (size_t q = 0; q < queries.count(); ++q) {
         for (const auto& [ef, admitted] : walks) {
           top.Reset(10, nullptr);
           GraphSearchOptions options;
           options.ef = ef;
           options.admitted = admitted;
+          if (q % 2 == 0) options.widen = &widen;
           codes.EncodeQuery(queries.row(q), scratch.query);
           ok &=
               SearchGraphByCodes(

@@ -2,6 +2,7 @@
 #include "index/graph/walk.h"
 
 #include "tests/index/graph/graphs.h"
+#include "tests/index/graph/tables.h"
 #include "tests/support/matchers.h"
 
 #include "gmock/gmock.h"
@@ -24,6 +25,8 @@ using testing::Clustered;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::Searchable;
+using testing::SmallGraph;
+using testing::Table;
 using testing::Vectors;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -31,49 +34,6 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr size_t kCount = 400;
 constexpr size_t kDim = 16;
 constexpr size_t kQueries = 50;
-
-// Distances of a table.
-class Table final : public NodeDistances {
- public:
-  explicit Table(std::vector<float> distances) : distances_(std::move(distances)) {}
-  void Compute(const uint32_t* nodes, size_t count, float* out) const override {
-    for (size_t i = 0; i < count; ++i) {
-      ASSERT_LT(nodes[i], distances_.size());
-      out[i] = distances_[nodes[i]];
-      measured_.insert(nodes[i]);
-    }
-  }
-  std::vector<float>& distances() { return distances_; }
-  bool measured(uint32_t node) const { return measured_.count(node) > 0; }
-
- private:
-  std::vector<float> distances_;
-  mutable std::set<uint32_t> measured_;
-};
-
-// A graph without upper levels: the neighbours of each node.
-struct SmallGraph {
-  explicit SmallGraph(const std::vector<std::vector<uint32_t>>& neighbors) {
-    BuiltGraph built;
-    built.m = 2;
-    built.node_count = static_cast<uint32_t>(neighbors.size());
-    built.levels.assign(neighbors.size(), 0);
-    std::vector<uint32_t> order;
-    for (uint32_t node = 0; node < neighbors.size(); ++node) {
-      for (size_t slot = 0; slot < 4; ++slot) {
-        const bool used = slot < neighbors[node].size();
-        built.level0.push_back(used ? neighbors[node][slot] : node);
-      }
-      order.push_back(node);
-    }
-    bytes = std::make_unique<azimuth::testing::AlignedBytes>(FreezeGraph(built, order));
-    auto opened = FrozenGraph::Open(bytes->span());
-    AZ_CHECK(opened.ok());
-    graph = *opened;
-  }
-  std::unique_ptr<azimuth::testing::AlignedBytes> bytes;
-  FrozenGraph graph;
-};
 
 enum class Means { kPool, kHeaps };
 
@@ -296,50 +256,6 @@ TEST_P(WalkTest, StopsWhenCancelled) {
               StatusIs(absl::StatusCode::kCancelled));
 }
 
-// --- A hidden node
-// --------------------------------------------------------------------------------
-
-TEST_P(WalkTest, NeverFindsAHiddenNode) {
-  for (uint32_t hidden = 0; hidden < kCount; hidden += 7) {
-    if (hidden == searchable_->graph.entry_node()) continue;
-    Table table(DistancesOf(searchable_->rows.row(hidden)));
-    ASSERT_EQ(table.distances()[hidden], 0);
-    for (const size_t ef : {1, 10, 400}) {
-      WalkOptions options = Options(ef);
-      options.hidden_node = hidden;
-      const auto found = Found(searchable_->graph, table, options);
-      EXPECT_THAT(NodesOf(found), ::testing::Not(::testing::Contains(hidden)));
-      EXPECT_GE(found.size(), std::min<size_t>(ef, 390));
-    }
-    EXPECT_FALSE(table.measured(hidden));
-  }
-}
-
-TEST_P(WalkTest, ABypassLeadsAroundAHiddenNode) {
-  const SmallGraph chain({{1}, {0, 2, 3}, {1, 3}, {2}});
-  Table table({3, 0, 1, 2});
-  WalkOptions options = Options(10, 4);
-  options.hidden_node = 1;
-  EXPECT_THAT(NodesOf(Found(chain.graph, table, options)), ElementsAre(0));
-  std::vector<uint32_t> asked;
-  const std::function<uint32_t(uint32_t)> bypass = [&](uint32_t node) {
-    asked.push_back(node);
-    return 2u;
-  };
-  options.bypass = &bypass;
-  EXPECT_THAT(NodesOf(Found(chain.graph, table, options)), ElementsAre(2, 3, 0));
-  // Only those that are linked to it are led around it.
-  EXPECT_THAT(asked, ElementsAre(0, 2));
-  // Or to nothing.
-  const std::function<uint32_t(uint32_t)> none = [](uint32_t) { return WalkOptions::kNoNode; };
-  options.bypass = &none;
-  EXPECT_THAT(NodesOf(Found(chain.graph, table, options)), ElementsAre(0));
-  // Nor to the hidden node itself.
-  const std::function<uint32_t(uint32_t)> itself = [](uint32_t) { return 1u; };
-  options.bypass = &itself;
-  EXPECT_THAT(NodesOf(Found(chain.graph, table, options)), ElementsAre(0));
-}
-
 // --- Upper levels
 // ---------------------------------------------------------------------------------
 
@@ -356,16 +272,12 @@ std::string ThreeOnLevel1() {
   return FreezeGraph(built, std::vector<uint32_t>{0, 1, 2});
 }
 
-TEST_P(WalkTest, DoesNotDescendByAHiddenNode) {
+TEST_P(WalkTest, DescendsToTheNearestOfLevel1) {
   const azimuth::testing::AlignedBytes bytes(ThreeOnLevel1());
   ASSERT_OK_AND_ASSIGN(const FrozenGraph graph, FrozenGraph::Open(bytes.span()));
   ASSERT_OK(graph.Verify());
-  Table table({5, 0, 3});
-  EXPECT_THAT(NodesOf(Found(graph, table, Options(10, 3))), ElementsAre(1, 2));
-  WalkOptions options = Options(10, 3);
-  options.hidden_node = 1;
-  EXPECT_THAT(NodesOf(Found(graph, table, options)), ElementsAre(2));
-  EXPECT_EQ(table.distances()[1], 0);
+  EXPECT_THAT(NodesOf(Found(graph, Table({5, 0, 3}), Options(10, 3))), ElementsAre(1, 2));
+  EXPECT_THAT(NodesOf(Found(graph, Table({5, 3, 0}), Options(10, 3))), ElementsAre(2, 1));
 }
 
 TEST_P(WalkTest, ReportsAnyNeighborOutOfRangeOnUpperLevels) {

@@ -115,7 +115,7 @@ TEST(SchemaConversion, NamesUnknownNumbers) {
       [](Schema& s) {
         s.mutable_vectors(0)->mutable_index()->set_quantization(static_cast<pb::Quantization>(9));
       },
-      "schema.vectors[0].index.quantization: 9 is unknown; auto, none, sq8, sq4 or rabitq4");
+      "schema.vectors[0].index.quantization: 9 is unknown; auto, none, sq8, sq4, rabitq4 or pca4");
 }
 
 TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
@@ -131,7 +131,7 @@ TEST(SchemaConversion, RefusesWhatIsNotServedYet) {
                 "schema.vectors[0].metric: jaccard is not served yet; l2, ip or cosine");
   ExpectRefused(kCode, "vectors { " + vector + "index { quantization: QUANTIZATION_RABITQ1 } }",
                 "schema.vectors[0].index.quantization: rabitq1 is not served yet; auto, none, sq8, "
-                "sq4 or rabitq4");
+                "sq4, rabitq4 or pca4");
   ExpectRefused(kCode, "vectors { " + vector + "kind: VECTOR_KIND_SPARSE }",
                 "schema.vectors[0].kind: sparse is not served yet; dense");
   ExpectRefused(kCode, "vectors { " + vector + "element_type: ELEMENT_TYPE_I8 }",
