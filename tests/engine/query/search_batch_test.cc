@@ -116,11 +116,11 @@ class SearchBatchTest : public ::testing::Test {
     return {by_recall, with_fields, filtered, exact};
   }
 
-  // Threads that have fetched hits. The first to do so, that of the request, takes its time for the
-  // first of them and goes on to the last ones only once another thread has fetched some.
+  // Threads that have fetched hits. That of the request, the first to do so, takes its time for the
+  // first query, and goes on past the second one only once another thread has answered some.
   class Watch {
    public:
-    explicit Watch(size_t visits_before_waiting = 2) : alone_(visits_before_waiting) {
+    Watch() {
       SetFailpointHook(Failpoint::kReadBeforeFetch, [this] { return Visit(); });
     }
     ~Watch() { SetFailpointHook(Failpoint::kReadBeforeFetch, nullptr); }
@@ -131,35 +131,38 @@ class SearchBatchTest : public ::testing::Test {
       MutexLock lock(mu_);
       return threads_.size();
     }
-    // The visit by another thread than the request's returns this error, from its nth on.
+    // Other threads than that of the request fail from now on.
     void FailCompanions() { fails_ = true; }
 
    private:
     absl::Status Visit() {
       MutexLock lock(mu_);
       const auto self = std::this_thread::get_id();
-      if (threads_.empty()) request_ = self;
+      const auto now = std::chrono::steady_clock::now();
+      const bool first = threads_.empty();
+      if (first) request_ = self;
       threads_.insert(self);
       another_.NotifyAll();
       if (self != request_) {
         return fails_ ? absl::UnavailableError("of a companion") : absl::OkStatus();
       }
-      ++visits_;
-      const auto now = std::chrono::steady_clock::now();
-      const auto until = now + (visits_ < alone_ ? std::chrono::milliseconds(2)
-                                                 : std::chrono::milliseconds(20'000));
-      while (threads_.size() < 2 && another_.WaitUntil(mu_, until)) {
+      if (first) {
+        while (another_.WaitUntil(mu_, now + std::chrono::milliseconds(2))) {
+        }
+        return absl::OkStatus();
+      }
+      while (threads_.size() < 2 && !gave_up_) {
+        gave_up_ = !another_.WaitUntil(mu_, now + std::chrono::seconds(20));
       }
       return absl::OkStatus();
     }
 
-    const size_t alone_;
     std::atomic<bool> fails_{false};
     Mutex mu_;
     CondVar another_;
     std::set<std::thread::id> threads_ AZ_GUARDED_BY(mu_);
     std::thread::id request_ AZ_GUARDED_BY(mu_);
-    size_t visits_ AZ_GUARDED_BY(mu_) = 0;
+    bool gave_up_ AZ_GUARDED_BY(mu_) = false;
   };
 
   ::azimuth::testing::TempDir dir_;
