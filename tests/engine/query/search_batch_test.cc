@@ -93,7 +93,8 @@ class SearchBatchTest : public ::testing::Test {
       RecordInput record;
       record.key = key;
       record.fields.push_back({"n", Value{key % 10}});
-      record.vectors.push_back({"v", std::span(points).subspan(key * kDim, kDim)});
+      record.vectors.push_back(
+          {"v", std::span(points).subspan(static_cast<size_t>(key) * kDim, kDim)});
       records.push_back(std::move(record));
       if (key % 500 != 499) continue;
       ASSERT_OK(db_->Insert("c", std::exchange(records, {}), kNoCancel));
