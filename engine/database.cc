@@ -171,8 +171,9 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const DatabaseOptions& 
   Core& core = *rep->core;
   const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int threads = options.build_threads > 0 ? options.build_threads : cores;
-  core.workers =
-      options.make_workers ? options.make_workers(threads) : std::make_unique<WorkerPool>(threads);
+  // One thread of a request runs beside its companions.
+  core.workers = options.make_workers ? options.make_workers(threads)
+                                      : std::make_unique<WorkerPool>(threads, cores - 1);
   core.workers->Repeat(kTickInterval, [&core] { RunMaintenance(core); });
   if (!options.make_workers) {
     rep->tender = std::make_unique<Ticker>(kTickInterval, [&core] { core.store->TendFlushes(); });
@@ -412,7 +413,9 @@ absl::StatusOr<SearchResult> Database::Search(std::string_view collection,
 
 absl::StatusOr<uint32_t> Database::QueryDimension(std::string_view collection,
                                                   std::string_view vector_field) const {
-  AZ_ASSIGN_OR_RETURN(const auto target, rep_->core->FindCollection(collection));
+  // Pinned, not shared: readers on many processors would write to one counter of references.
+  const ViewRegistry::Pin pin = rep_->core->views.PinNow();
+  AZ_ASSIGN_OR_RETURN(const Collection* target, rep_->core->FindPinned(collection, pin));
   AZ_ASSIGN_OR_RETURN(const VectorFieldDef* field, ChooseVectorField(target->schema, vector_field));
   return field->dim;
 }

@@ -1,6 +1,7 @@
 #include "engine/worker_pool.h"
 
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <sched.h>
 #include <sys/resource.h>
@@ -36,6 +37,48 @@ std::chrono::nanoseconds ThreadCpuTime() {
   static_cast<void>(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time));
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
+
+// Work that a caller does together with whoever comes to it in time.
+class Beside {
+ public:
+  explicit Beside(const std::function<void()>& work) : work_(work) {}
+
+  void RunAsCompanion() {
+    {
+      MutexLock lock(mu_);
+      if (closed_) return;
+      ++running_;
+    }
+    Run();
+    MutexLock lock(mu_);
+    if (--running_ == 0) none_runs_.NotifyAll();
+  }
+  // Returns when all have ended, whoever has not begun is kept out.
+  void RunAsCaller() {
+    Run();
+    MutexLock lock(mu_);
+    closed_ = true;
+    while (running_ > 0) none_runs_.Wait(mu_);
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  void Run() {
+    try {
+      work_();
+    } catch (...) {
+      MutexLock lock(mu_);
+      failure_ = std::current_exception();
+    }
+  }
+
+  const std::function<void()>& work_;  // Of the caller; not touched once it has been kept out of.
+  Mutex mu_;
+  CondVar none_runs_;
+  size_t running_ AZ_GUARDED_BY(mu_) = 0;  // Companions.
+  bool closed_ AZ_GUARDED_BY(mu_) = false;
+  std::exception_ptr failure_ AZ_GUARDED_BY(mu_);
+};
 
 // Work that several threads take numbers from.
 class Parallel {
@@ -124,7 +167,9 @@ void Crew::Work() {
     std::function<void()> job;
     {
       MutexLock lock(mu_);
+      ++idle_;
       while (jobs_.empty() && !stopping_) wake_.Wait(mu_);
+      --idle_;
       if (stopping_) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
@@ -140,6 +185,19 @@ void Crew::Submit(std::function<void()> job) {
   wake_.NotifyOne();
 }
 
+bool Crew::all_idle() {
+  MutexLock lock(mu_);
+  return jobs_.empty() && idle_ == threads_.size();
+}
+
+bool Crew::SubmitIfIdle(std::function<void()> job) {
+  MutexLock lock(mu_);
+  if (stopping_ || jobs_.size() >= idle_) return false;
+  jobs_.push_back(std::move(job));
+  wake_.NotifyOne();
+  return true;
+}
+
 void Crew::Stop() {
   {
     MutexLock lock(mu_);
@@ -151,8 +209,11 @@ void Crew::Stop() {
   threads_.clear();
 }
 
-WorkerPool::WorkerPool(int threads)
-    : helpers_(threads, RunWhereNothingElseDoes), workers_(threads, LowerPriority) {}
+WorkerPool::WorkerPool(int threads, int companions)
+    : companion_count_(static_cast<size_t>(companions)),
+      companions_(companions, [] {}),
+      helpers_(threads, RunWhereNothingElseDoes),
+      workers_(threads, LowerPriority) {}
 
 WorkerPool::~WorkerPool() {
   Stop();
@@ -175,8 +236,17 @@ void WorkerPool::RunParallel(size_t count, const std::function<void(size_t)>& bo
   work->Finish();
 }
 
+void WorkerPool::RunBeside(size_t most, const std::function<void()>& work) {
+  const auto beside = std::make_shared<Beside>(work);
+  for (size_t i = 0; i < most; ++i) {
+    if (!companions_.SubmitIfIdle([beside] { beside->RunAsCompanion(); })) break;
+  }
+  beside->RunAsCaller();
+}
+
 void WorkerPool::Stop() {
   ticker_.reset();
+  companions_.Stop();
   workers_.Stop();  // While there are helpers for the jobs that run.
   helpers_.Stop();
 }

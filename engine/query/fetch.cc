@@ -49,32 +49,33 @@ absl::Status CheckProjection(const Schema& schema, const Projection& projection)
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Collection& collection,
-                                                    const View& view,
-                                                    const std::vector<RowRef>& rows,
-                                                    const Projection& projection) {
+absl::Status FetchRows(const Core& core, const Collection& collection, const View& view,
+                       std::span<const RowRef> rows, const Projection& projection,
+                       absl::FunctionRef<RecordOutput&(size_t i)> record) {
   AZ_FAILPOINT(kReadBeforeFetch);
-  std::vector<RecordOutput> records(rows.size());
+  // Column by column: rows are far from each other in memory, and the processor waits for several
+  // of them at a time only where little is done with each.
   for (size_t i = 0; i < rows.size(); ++i) {
-    records[i].key = rows[i].segment->key(rows[i].position).ToKey();
-    records[i].version = rows[i].segment->insert_seq(rows[i].position);
-    records[i].expires_at_unix_us = rows[i].segment->expires_at_unix_us(rows[i].position);
+    record(i).version = rows[i].segment->insert_seq(rows[i].position);
   }
-  const bool wants_fields = !projection.fields.has_value() || !projection.fields->empty();
-  if (!wants_fields && projection.vectors.empty()) return records;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    record(i).key = rows[i].segment->key(rows[i].position).ToKey();
+    record(i).expires_at_unix_us = rows[i].segment->expires_at_unix_us(rows[i].position);
+  }
+  if (rows.empty() || !ReadsStore(projection)) return absl::OkStatus();
   std::vector<RowId> ids(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
     ids[i] = rows[i].segment->row_id(rows[i].position);
   }
-  if (wants_fields && !rows.empty()) {
+  if (!projection.fields.has_value() || !projection.fields->empty()) {
     AZ_ASSIGN_OR_RETURN(auto stored,
                         core.store->GetRows(collection.row_store, ids, &view.pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
       if (!stored[i].has_value()) {
-        return DataLoss("record %s: row %d is missing from the store", KeyToText(records[i].key),
+        return DataLoss("record %s: row %d is missing from the store", KeyToText(record(i).key),
                         Raw(ids[i]));
       }
-      records[i].fields = ProjectFields(collection.schema, *std::move(stored[i]), projection);
+      record(i).fields = ProjectFields(collection.schema, *std::move(stored[i]), projection);
     }
   }
   for (const std::string& name : projection.vectors) {
@@ -82,9 +83,18 @@ absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Coll
     AZ_ASSIGN_OR_RETURN(auto vectors, core.store->GetVectors(collection.row_store, field->id, ids,
                                                              &view.pin.snapshot()));
     for (size_t i = 0; i < rows.size(); ++i) {
-      if (!vectors[i].empty()) records[i].vectors[name] = std::move(vectors[i]);
+      if (!vectors[i].empty()) record(i).vectors[name] = std::move(vectors[i]);
     }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Collection& collection,
+                                                    const View& view, std::span<const RowRef> rows,
+                                                    const Projection& projection) {
+  std::vector<RecordOutput> records(rows.size());
+  AZ_RETURN_IF_ERROR(FetchRows(core, collection, view, rows, projection,
+                               [&](size_t i) -> RecordOutput& { return records[i]; }));
   return records;
 }
 

@@ -5,30 +5,38 @@
 
 #include "engine/core.h"
 #include "engine/query/request.h"
+#include "engine/query/search_scratch.h"
 #include "engine/query/view.h"
 #include "engine/record.h"
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include <cstdint>
+#include <cstddef>
+#include <span>
 #include <vector>
 
 namespace azimuth::engine {
-
-// A row of a view.
-struct RowRef {
-  const Segment* segment = nullptr;
-  uint32_t position = 0;
-};
 
 // Checks names: vectors must be vector fields; fields must be declared when the collection is not
 // dynamic, and never vector fields. InvalidArgument.
 absl::Status CheckProjection(const Schema& schema, const Projection& projection);
 
-// What `projection` asks of each row, in order. DataLoss names a row that the store does not have.
+// True if `projection` asks for what stands in the store, not only for keys and versions.
+inline bool ReadsStore(const Projection& projection) {
+  return !projection.fields.has_value() || !projection.fields->empty() ||
+         !projection.vectors.empty();
+}
+
+// Puts what `projection` asks of row i into record(i), which is as it was made. DataLoss names a
+// row that the store does not have.
+absl::Status FetchRows(const Core& core, const Collection& collection, const View& view,
+                       std::span<const RowRef> rows, const Projection& projection,
+                       absl::FunctionRef<RecordOutput&(size_t i)> record);
+// The same, as a list.
 absl::StatusOr<std::vector<RecordOutput>> FetchRows(const Core& core, const Collection& collection,
-                                                    const View& view,
-                                                    const std::vector<RowRef>& rows,
+                                                    const View& view, std::span<const RowRef> rows,
                                                     const Projection& projection);
 
 }  // namespace azimuth::engine

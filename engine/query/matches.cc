@@ -73,6 +73,7 @@ void SetBelow(uint32_t limit, index::Bitset& bits) {
 
 absl::StatusOr<RequestFilter> RequestFilter::Compile(const Schema& schema, std::string_view text,
                                                      const FilterParameters& parameters) {
+  if (text.empty() && parameters.empty()) return RequestFilter(BoundFilter());
   AZ_ASSIGN_OR_RETURN(const Expr expr, ParseFilter(text, parameters));
   AZ_ASSIGN_OR_RETURN(BoundFilter bound, BoundFilter::Bind(expr, schema, text));
   return RequestFilter(std::move(bound));
@@ -81,6 +82,13 @@ absl::StatusOr<RequestFilter> RequestFilter::Compile(const Schema& schema, std::
 absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, const ReadPoint& at,
                                              const RetiredMap& retired, const CancelToken& cancel) {
   Matches matches;
+  AZ_RETURN_IF_ERROR(MatchInto(segment, at, retired, cancel, matches));
+  return matches;
+}
+
+absl::Status RequestFilter::MatchInto(const Segment& segment, const ReadPoint& at,
+                                      const RetiredMap& retired, const CancelToken& cancel,
+                                      Matches& matches) {
   // The size first: a growing segment may gain rows, none of which this reader sees.
   const uint32_t size = segment.size();
   matches.limit = std::min(size, segment.InsertedBy(at.seq));
@@ -88,25 +96,30 @@ absl::StatusOr<Matches> RequestFilter::Match(const Segment& segment, const ReadP
   const bool any_expired = segment.earliest_expiry() <= at.now_unix_us;
   // A graph walk without a set of admitted rows admits all that the file has.
   const bool limit_holds = matches.limit == size || segment.state() != SegmentState::kSealed;
-  if (always_true() && !any_retired && !any_expired && limit_holds) {
-    matches.all = true;
+  matches.all = always_true() && !any_retired && !any_expired && limit_holds;
+  if (matches.all) {
     matches.count = matches.limit;
-    return matches;
+    return absl::OkStatus();
   }
-  matches.bits.Reset(size, false);
   if (always_true()) {
+    matches.bits.Reset(size, false);
     SetBelow(matches.limit, matches.bits);
   } else {
     AZ_RETURN_IF_ERROR(segment.CheckColumns(cancel));
     const SegmentSource source(segment, bound_, matches.limit, read_, present_);
-    index::Bitset found;
-    AZ_RETURN_IF_ERROR(EvaluateFilter(bound_, source, found, cancel));
-    std::copy(found.words().begin(), found.words().end(), matches.bits.words().begin());
+    if (matches.limit == size) {
+      AZ_RETURN_IF_ERROR(EvaluateFilter(bound_, source, matches.bits, cancel));
+    } else {
+      index::Bitset found;
+      AZ_RETURN_IF_ERROR(EvaluateFilter(bound_, source, found, cancel));
+      matches.bits.Reset(size, false);
+      std::copy(found.words().begin(), found.words().end(), matches.bits.words().begin());
+    }
   }
   if (any_retired) RemoveRetired(segment, matches.limit, at.seq, retired, matches.bits);
   if (any_expired) RemoveExpired(segment, at.now_unix_us, matches.bits);
   matches.count = matches.bits.Count();
-  return matches;
+  return absl::OkStatus();
 }
 
 std::vector<std::string> RequestFilter::Warnings(const Schema& schema) const {

@@ -42,6 +42,9 @@ class RequestFilter final {
   // Rows of `segment` that are visible at `at` and match.
   absl::StatusOr<Matches> Match(const Segment& segment, const ReadPoint& at,
                                 const RetiredMap& retired, const CancelToken& cancel);
+  // The same into `out`, whose memory is used again.
+  absl::Status MatchInto(const Segment& segment, const ReadPoint& at, const RetiredMap& retired,
+                         const CancelToken& cancel, Matches& out);
   // Undeclared fields that no row had that was looked at: probably misspelt.
   std::vector<std::string> Warnings(const Schema& schema) const;
 

@@ -1,4 +1,5 @@
-// How one segment is searched: by scan or by graph, and how wide. Pure.
+// How one segment is searched: by scan or by graph, and how wide; and by how many threads a batch.
+// Pure.
 //
 // A scan costs one distance for each match. A walk of width ef over n rows of which m match has to
 // meet about ef x n / m rows before it knows ef that match, and computes some kDistancesPerHop
@@ -6,6 +7,8 @@
 // cost as much as the scan would have is abandoned for it. Thread safety: pure function.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 namespace azimuth::engine {
@@ -38,5 +41,15 @@ struct NarrowWalk {
 // For a segment with `rows` of the `rows_all` rows of the search. Full width, `limit` hits, where
 // a narrower one would not do.
 NarrowWalk NarrowFor(uint64_t ef, uint64_t limit, uint64_t rows, uint64_t rows_all);
+
+// How the rest of a batch is spread over threads.
+struct BatchPlan {
+  size_t companions = 0;  // Beside the thread of the request.
+  size_t run = 0;         // Queries that a thread takes at a time.
+};
+
+// For `queries` of which each takes about `each`, and `idle` threads that could help. A thread that
+// is woken for less than about 0.2 ms of work costs more than it saves.
+BatchPlan PlanBatch(size_t queries, std::chrono::nanoseconds each, size_t idle);
 
 }  // namespace azimuth::engine

@@ -5,24 +5,27 @@
 #include "engine/query/fetch.h"
 #include "engine/query/matches.h"
 #include "engine/query/plan.h"
+#include "engine/query/query_turns.h"
+#include "engine/query/search_scratch.h"
 #include "engine/segment/metric.h"
 #include "engine/write/validate.h"
 #include "index/distance/distance.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
 namespace azimuth::engine {
 namespace {
 
-// A hit before its fields are fetched.
-struct Candidate {
-  float distance;
-  RowRef row;
-};
+// Hits whose fields are read from the store at a time.
+constexpr size_t kFetchRows = 1000;
+// So long a batch runs on its own thread, to see what a query takes.
+constexpr std::chrono::nanoseconds kTrialTime = std::chrono::microseconds(100);
 
 bool CandidateBefore(const Candidate& a, const Candidate& b) {
   if (a.distance != b.distance) return a.distance < b.distance;
@@ -45,66 +48,61 @@ absl::Status CheckSpec(const SearchSpec& spec) {
   return absl::OkStatus();
 }
 
-// The queries as vectors of the field, of unit length for cosine.
-absl::StatusOr<std::vector<std::vector<float>>> PrepareQueries(const VectorFieldDef& field,
-                                                               std::span<const float> queries,
-                                                               uint32_t limit) {
+// Returns how many queries there are.
+absl::StatusOr<size_t> CheckQueries(const VectorFieldDef& field, std::span<const float> queries,
+                                    uint32_t limit) {
   if (queries.empty() || queries.size() % field.dim != 0) {
     return InvalidArgument("query: %d floats; expected %d dimensions%s", queries.size(), field.dim,
                            queries.size() > field.dim ? " for each query" : "");
   }
   const size_t count = queries.size() / field.dim;
+  if (count == 1) {
+    AZ_RETURN_IF_ERROR(CheckVector(field, queries, "query"));
+    return count;
+  }
   if (count > kQueriesMax || count * limit > kQueriesTimesLimitMax) {
     return InvalidArgument(
         "queries: %d with limit %d; allowed are %d queries, and %d queries x limit", count, limit,
         kQueriesMax, kQueriesTimesLimitMax);
   }
-  std::vector<std::vector<float>> prepared(count);
   for (size_t i = 0; i < count; ++i) {
     const auto query = queries.subspan(i * field.dim, field.dim);
-    AZ_RETURN_IF_ERROR(
-        CheckVector(field, query, count == 1 ? "query" : absl::StrFormat("queries[%d]", i)));
-    prepared[i].assign(query.begin(), query.end());
-    if (field.metric == Metric::kCosine) index::NormalizeL2(prepared[i]);
+    if (absl::Status status = CheckVector(field, query, ""); !status.ok()) {
+      return absl::Status(status.code(), absl::StrFormat("queries[%d]%s", i, status.message()));
+    }
   }
-  return prepared;
+  return count;
 }
 
-// A segment and its rows with a vector of the field; more may come meanwhile.
-struct SegmentRows {
-  const Segment* segment;
-  uint64_t vectors;
-};
-
-// Those with a graph of the field first, the largest of them first: what they give bounds the
-// others.
-std::vector<SegmentRows> InOrderOfSearch(const SegmentSet& set, size_t slot) {
-  std::vector<SegmentRows> order;
-  order.reserve(set.segments.size());
+// The segments into `order`: those with a graph of the field first, the largest of them first: what
+// they give bounds the others. Returns how many vectors they have.
+uint64_t PutInOrder(const SegmentSet& set, size_t slot, std::vector<SegmentRows>& order) {
+  order.clear();
+  uint64_t vectors_all = 0;
   for (const auto& segment : set.segments) {
-    order.push_back({segment.get(), segment->VectorCount(slot)});
+    order.push_back({segment.get(), segment->VectorCount(slot), order.size()});
+    vectors_all += order.back().vectors;
   }
-  std::stable_sort(order.begin(), order.end(), [&](const SegmentRows& a, const SegmentRows& b) {
+  std::sort(order.begin(), order.end(), [&](const SegmentRows& a, const SegmentRows& b) {
     const bool a_graph = a.segment->HasGraph(slot);
-    return a_graph != b.segment->HasGraph(slot) ? a_graph : a.vectors > b.vectors;
+    if (a_graph != b.segment->HasGraph(slot)) return a_graph;
+    return a.vectors != b.vectors ? a.vectors > b.vectors : a.place < b.place;
   });
-  return order;
+  return vectors_all;
 }
 
-// Search of one vector field of one view for one or more queries.
+// Search of one vector field of one view, by one thread.
 class Searcher final {
  public:
-  Searcher(Core& core, size_t slot, const SearchSpec& spec, const CancelToken& cancel)
-      : core_(core),
-        slot_(slot),
+  Searcher(size_t slot, const SearchSpec& spec, const CancelToken& cancel, SearchScratch& scratch)
+      : slot_(slot),
         spec_(spec),
         recall_(spec.recall.value_or(kRecallDefault)),
         exact_(spec.exact || recall_ >= 1),
         cancel_(cancel),
-        scratch_(core.scratch.Take()) {}
-  ~Searcher() { core_.scratch.Give(std::move(scratch_)); }
-  Searcher(const Searcher&) = delete;
-  Searcher& operator=(const Searcher&) = delete;
+        top_(scratch.top),
+        merged_(scratch.merged),
+        scratch_(&scratch.graph) {}
 
   // Puts the nearest rows of one segment into `found`, which keeps the nearest `limit` of all in
   // order; adds what it cost to `work`. `vectors_all` are those of all segments.
@@ -193,29 +191,35 @@ class Searcher final {
 
   // Merges what the segment gave (top_) into `found`.
   absl::Status Merge(const Segment& segment, std::vector<Candidate>& found) {
-    const auto before = static_cast<std::ptrdiff_t>(found.size());
-    for (const index::Neighbor& neighbor : top_.Sorted()) {
+    const std::vector<index::Neighbor>& neighbors = top_.Sorted();
+    merged_.clear();
+    size_t kept = 0;  // Of `found`, which are in order as well.
+    for (const index::Neighbor& neighbor : neighbors) {
       // Only a damaged file leads past the end; it is found and set aside by its checksums.
       if (neighbor.position >= segment.size()) {
         return DataLoss("segment %d: a node leads to position %d of %d", Raw(segment.id()),
                         neighbor.position, segment.size());
       }
-      found.push_back({neighbor.distance, {&segment, neighbor.position}});
+      const Candidate candidate{neighbor.distance, {&segment, neighbor.position}};
+      while (kept < found.size() && !CandidateBefore(candidate, found[kept])) {
+        merged_.push_back(found[kept++]);
+      }
+      merged_.push_back(candidate);
     }
-    // Each of the two parts is in order.
-    std::inplace_merge(found.begin(), found.begin() + before, found.end(), CandidateBefore);
-    if (found.size() > spec_.limit) found.erase(found.begin() + spec_.limit, found.end());
+    merged_.insert(merged_.end(), found.begin() + static_cast<std::ptrdiff_t>(kept), found.end());
+    if (merged_.size() > spec_.limit) merged_.resize(spec_.limit);
+    found.swap(merged_);
     return absl::OkStatus();
   }
 
-  Core& core_;
   const size_t slot_;
   const SearchSpec& spec_;
   const double recall_;
   const bool exact_;
   const CancelToken& cancel_;
-  index::TopK top_;
-  std::unique_ptr<index::GraphScratch> scratch_;
+  index::TopK& top_;
+  std::vector<Candidate>& merged_;
+  index::GraphScratch* const scratch_;
 };
 
 SearchPath PathOf(const SearchWork& work) {
@@ -224,25 +228,152 @@ SearchPath PathOf(const SearchWork& work) {
   return work.segments_by_scan == 0 ? SearchPath::kGraph : SearchPath::kMixed;
 }
 
-absl::Status FetchHits(const Core& core, const Collection& collection, const View& view,
-                       const SearchSpec& spec, Metric metric,
-                       const std::vector<std::vector<Candidate>>& found, SearchResult& result) {
-  std::vector<RowRef> rows;
-  for (const auto& candidates : found) {
-    for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
+// One search, checked: what its threads share. They write each its own queries of `result`.
+class Searching final {
+ public:
+  struct Parts {
+    Core& core;
+    const Collection& collection;
+    const View& view;
+    const VectorFieldDef& field;
+    const SearchSpec& spec;
+    std::span<const float> queries;
+    const CancelToken& cancel;
+  };
+
+  Searching(const Parts& parts, RequestFilter& filter, SearchResult& result)
+      : parts_(parts),
+        slot_(static_cast<size_t>(&parts.field - parts.collection.schema.vectors.data())),
+        filter_(filter),
+        result_(result) {}
+
+  absl::Status RunOne() {
+    const ScratchPool::Loan scratch(parts_.core.scratch, parts_.spec.limit);
+    const uint64_t vectors_all = PutInOrder(parts_.collection.segments(), slot_, scratch->order);
+    Searcher searcher(slot_, parts_.spec, parts_.cancel, *scratch);
+    const float* const query = Prepare(0, *scratch);
+    scratch->Begin();
+    for (const SegmentRows& each : scratch->order) {
+      AZ_RETURN_IF_ERROR(Match(each, scratch->matches));
+      scratch->matches_bytes_most = std::max<uint64_t>(scratch->matches_bytes_most,
+                                                       scratch->matches.bits.words().size_bytes());
+      AZ_RETURN_IF_ERROR(
+          SearchSegment(searcher, each, scratch->matches, vectors_all, query, 0, scratch->found));
+    }
+    PutHits(0, *scratch);
+    return Fetch(*scratch);
   }
-  AZ_ASSIGN_OR_RETURN(auto records, FetchRows(core, collection, view, rows, spec.projection));
-  size_t next = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    QueryHits& query = result.queries[i];
+
+  // The filter is evaluated once for all queries; each then is searched for as if it was alone.
+  absl::Status RunBatch() {
+    vectors_all_ = PutInOrder(parts_.collection.segments(), slot_, order_);
+    matches_.resize(order_.size());
+    for (size_t i = 0; i < order_.size(); ++i) AZ_RETURN_IF_ERROR(Match(order_[i], matches_[i]));
+    const size_t count = result_.queries.size();
+    Workers& workers = *parts_.core.workers;
+    const size_t companions = workers.companions();
+    // Of the threads that there are for requests, some search now.
+    const size_t busy = parts_.core.scratch.lent();
+    const size_t idle = companions > busy ? companions - busy : 0;
+    size_t done = 0;
+    BatchPlan plan;
+    if (idle > 0) {
+      const auto start = std::chrono::steady_clock::now();
+      std::chrono::nanoseconds took{};
+      while (done < count && took < kTrialTime) {
+        AZ_RETURN_IF_ERROR(Run({done, done + 1}));
+        ++done;
+        took = std::chrono::steady_clock::now() - start;
+      }
+      plan = PlanBatch(count - done, took / done, idle);
+    }
+    if (plan.companions == 0) return Run({done, count});
+    QueryTurns turns(done, count, plan.run);
+    workers.RunBeside(plan.companions, [&] {
+      while (const std::optional<QueryTurns::Run> run = turns.Take()) {
+        if (absl::Status status = Run(*run); !status.ok()) turns.Fail(*run, std::move(status));
+      }
+    });
+    return turns.status();
+  }
+
+ private:
+  absl::Status Run(const QueryTurns::Run& run) {
+    const ScratchPool::Loan scratch(parts_.core.scratch, parts_.spec.limit);
+    Searcher searcher(slot_, parts_.spec, parts_.cancel, *scratch);
+    scratch->Begin();
+    const size_t fetch_at = ReadsStore(parts_.spec.projection) ? kFetchRows : 0;
+    for (size_t i = run.first; i < run.end; ++i) {
+      AZ_RETURN_IF_ERROR(parts_.cancel.Check());
+      const float* const query = Prepare(i, *scratch);
+      scratch->found.clear();
+      for (size_t s = 0; s < order_.size(); ++s) {
+        AZ_RETURN_IF_ERROR(SearchSegment(searcher, order_[s], matches_[s], vectors_all_, query, i,
+                                         scratch->found));
+      }
+      PutHits(i, *scratch);
+      if (scratch->rows.size() >= fetch_at) AZ_RETURN_IF_ERROR(Fetch(*scratch));
+    }
+    return scratch->rows.empty() ? absl::OkStatus() : Fetch(*scratch);
+  }
+
+  // Of unit length for cosine, then in `scratch`.
+  const float* Prepare(size_t i, SearchScratch& scratch) const {
+    const auto query = parts_.queries.subspan(i * parts_.field.dim, parts_.field.dim);
+    if (parts_.field.metric != Metric::kCosine) return query.data();
+    scratch.query.assign(query.begin(), query.end());
+    index::NormalizeL2(scratch.query);
+    return scratch.query.data();
+  }
+
+  absl::Status Match(const SegmentRows& rows, Matches& matches) {
+    AZ_RETURN_IF_ERROR(parts_.cancel.Check());
+    return filter_.MatchInto(*rows.segment, parts_.view.point(), parts_.collection.retired,
+                             parts_.cancel, matches);
+  }
+
+  absl::Status SearchSegment(Searcher& searcher, const SegmentRows& rows, const Matches& matches,
+                             uint64_t vectors_all, const float* query, size_t i,
+                             std::vector<Candidate>& found) {
+    if (matches.count == 0) return absl::OkStatus();
+    SearchWork& work = result_.queries[i].work;
+    if (!filter_.always_true()) work.rows_matching += matches.count;
+    return searcher.SearchSegment(rows, matches, query, vectors_all, found, work);
+  }
+
+  // What was found becomes the hits of query `i`, which are still to be fetched.
+  void PutHits(size_t i, SearchScratch& scratch) {
+    QueryHits& query = result_.queries[i];
     query.work.path = PathOf(query.work);
-    for (const Candidate& candidate : found[i]) {
-      query.hits.push_back(
-          {candidate.distance, ScoreOf(metric, candidate.distance), std::move(records[next++])});
+    query.hits.resize(scratch.found.size());
+    for (size_t h = 0; h < query.hits.size(); ++h) {
+      const Candidate& candidate = scratch.found[h];
+      SearchHit& hit = query.hits[h];
+      hit.distance = candidate.distance;
+      hit.score = ScoreOf(parts_.field.metric, candidate.distance);
+      scratch.rows.push_back(candidate.row);
+      scratch.records.push_back(&hit.record);
     }
   }
-  return absl::OkStatus();
-}
+
+  absl::Status Fetch(SearchScratch& scratch) {
+    const absl::Status status =
+        FetchRows(parts_.core, parts_.collection, parts_.view, scratch.rows, parts_.spec.projection,
+                  [&](size_t i) -> RecordOutput& { return *scratch.records[i]; });
+    scratch.rows.clear();
+    scratch.records.clear();
+    return status;
+  }
+
+  const Parts parts_;
+  const size_t slot_;
+  RequestFilter& filter_;
+  SearchResult& result_;
+  // Of a batch.
+  uint64_t vectors_all_ = 0;
+  std::vector<SegmentRows> order_;
+  std::vector<Matches> matches_;
+};
 
 }  // namespace
 
@@ -272,33 +403,14 @@ absl::StatusOr<SearchResult> Search(Core& core, std::string_view name,
   AZ_ASSIGN_OR_RETURN(const VectorFieldDef* field, ChooseVectorField(schema, spec.vector_field));
   AZ_RETURN_IF_ERROR(CheckSpec(spec));
   AZ_RETURN_IF_ERROR(CheckProjection(schema, spec.projection));
-  AZ_ASSIGN_OR_RETURN(const auto prepared, PrepareQueries(*field, queries, spec.limit));
+  AZ_ASSIGN_OR_RETURN(const size_t count, CheckQueries(*field, queries, spec.limit));
   AZ_ASSIGN_OR_RETURN(RequestFilter filter,
                       RequestFilter::Compile(schema, spec.filter.text, spec.filter.parameters));
   SearchResult result;
   result.as_of = view.seq();
-  result.queries.resize(prepared.size());
-  std::vector<std::vector<Candidate>> found(prepared.size());
-  const auto slot = static_cast<size_t>(field - schema.vectors.data());
-  {
-    Searcher searcher(core, slot, spec, cancel);
-    const std::vector<SegmentRows> order = InOrderOfSearch(collection->segments(), slot);
-    uint64_t vectors_all = 0;
-    for (const SegmentRows& each : order) vectors_all += each.vectors;
-    for (const SegmentRows& each : order) {
-      AZ_RETURN_IF_ERROR(cancel.Check());
-      AZ_ASSIGN_OR_RETURN(const Matches matches,
-                          filter.Match(*each.segment, view.point(), collection->retired, cancel));
-      if (matches.count == 0) continue;
-      for (size_t i = 0; i < prepared.size(); ++i) {
-        SearchWork& work = result.queries[i].work;
-        if (!filter.always_true()) work.rows_matching += matches.count;
-        AZ_RETURN_IF_ERROR(
-            searcher.SearchSegment(each, matches, prepared[i].data(), vectors_all, found[i], work));
-      }
-    }
-  }
-  AZ_RETURN_IF_ERROR(FetchHits(core, *collection, view, spec, field->metric, found, result));
+  result.queries.resize(count);
+  Searching searching({core, *collection, view, *field, spec, queries, cancel}, filter, result);
+  AZ_RETURN_IF_ERROR(count == 1 ? searching.RunOne() : searching.RunBatch());
   result.warnings = filter.Warnings(schema);
   return result;
 }

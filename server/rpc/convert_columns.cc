@@ -258,20 +258,36 @@ void VectorsToColumn(const VectorRows& rows, pb::VectorColumn& out) {
   }
 }
 
+// Keys are of the type of the first.
+void KeysToColumn(std::vector<engine::SearchHit>& hits, pb::KeyList& out) {
+  if (hits.empty()) return;
+  const auto count = static_cast<int>(hits.size());
+  if (std::holds_alternative<int64_t>(hits[0].record.key)) {
+    auto& values = *out.mutable_int64_keys()->mutable_values();
+    values.Reserve(count);
+    for (engine::SearchHit& hit : hits)
+      values.AddAlreadyReserved(std::get<int64_t>(hit.record.key));
+  } else {
+    auto& values = *out.mutable_string_keys()->mutable_values();
+    values.Reserve(count);
+    for (engine::SearchHit& hit : hits) {
+      *values.Add() = std::move(std::get<std::string>(hit.record.key));
+    }
+  }
+}
+
 }  // namespace
 
 void HitsToColumns(std::vector<engine::SearchHit>&& hits, pb::HitColumns& out) {
-  std::map<std::string_view, Column> fields;
-  std::map<std::string_view, VectorRows> vectors;
-  std::vector<Key> keys;
-  keys.reserve(hits.size());
+  KeysToColumn(hits, *out.mutable_keys());
   out.mutable_distances()->Reserve(static_cast<int>(hits.size()));
   out.mutable_scores()->Reserve(static_cast<int>(hits.size()));
+  std::map<std::string_view, Column> fields;
+  std::map<std::string_view, VectorRows> vectors;
   for (size_t row = 0; row < hits.size(); ++row) {
     engine::SearchHit& hit = hits[row];
-    out.add_distances(hit.distance);
-    out.add_scores(hit.score);
-    keys.push_back(std::move(hit.record.key));
+    out.mutable_distances()->AddAlreadyReserved(hit.distance);
+    out.mutable_scores()->AddAlreadyReserved(hit.score);
     for (auto& [name, value] : hit.record.fields) {
       fields.try_emplace(name, hits.size()).first->second[row] = &value;
     }
@@ -279,7 +295,6 @@ void HitsToColumns(std::vector<engine::SearchHit>&& hits, pb::HitColumns& out) {
       vectors.try_emplace(name, hits.size()).first->second[row] = &floats;
     }
   }
-  ToWire(keys, *out.mutable_keys());
   for (const auto& [name, column] : fields) {
     pb::FieldColumn& added = *out.add_fields();
     added.set_name(std::string(name));

@@ -16,7 +16,7 @@
 #include "absl/status/statusor.h"
 
 #include <cstddef>
-#include <deque>
+#include <list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,8 +44,9 @@ void ToWire(std::span<const Key> keys, pb::KeyList& out);
 absl::StatusOr<Value> FromWire(const pb::Value& value);
 void ToWire(Value&& value, pb::Value& out);
 
-// Floats that were copied because the message has them where no float may be read.
-using FloatStore = std::deque<std::vector<float>>;
+// Floats that were copied because the message has them where no float may be read: of hardly any
+// message, and unlike others an empty list takes no memory.
+using FloatStore = std::list<std::vector<float>>;
 
 // The floats that `bytes` holds, a view into them or into what was added to `store`. Its length
 // must be a multiple of four.

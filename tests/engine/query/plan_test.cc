@@ -2,6 +2,8 @@
 
 #include "gtest/gtest.h"
 
+#include <chrono>
+
 namespace azimuth::engine {
 namespace {
 
@@ -46,6 +48,28 @@ TEST(Plan, WalksAreOfFullWidthWhereMuchMayBeFoundOrLittleIsAskedFor) {
   }
   EXPECT_EQ(NarrowFor(64, 1, 10, 100'000).ef, 64U);
   EXPECT_EQ(NarrowFor(10, 10, 10, 100'000).ef, 10U) << "never wider than asked for";
+}
+
+TEST(Plan, ABatchIsSpreadInRunsThatAreWorthAThread) {
+  using std::chrono::microseconds;
+  const BatchPlan many = PlanBatch(100, microseconds(25), 7);
+  EXPECT_EQ(many.run, 8U);
+  EXPECT_EQ(many.companions, 7U);
+  EXPECT_EQ(PlanBatch(100, microseconds(25), 1).companions, 1U);
+  EXPECT_EQ(PlanBatch(33, microseconds(25), 7).companions, 3U);
+  // One run for the thread of the request, and one for a companion, are the least.
+  EXPECT_EQ(PlanBatch(16, microseconds(25), 7).companions, 1U);
+  EXPECT_EQ(PlanBatch(15, microseconds(25), 7).companions, 0U);
+  // Queries that take long are taken one by one; what takes no time at all is not spread.
+  EXPECT_EQ(PlanBatch(5, std::chrono::seconds(1), 7).companions, 4U);
+  EXPECT_EQ(PlanBatch(5, std::chrono::seconds(1), 7).run, 1U);
+  EXPECT_EQ(PlanBatch(10'000, std::chrono::nanoseconds(0), 7).companions, 0U);
+}
+
+TEST(Plan, ABatchWithoutIdleThreadsIsOneRun) {
+  const BatchPlan plan = PlanBatch(1000, std::chrono::milliseconds(1), 0);
+  EXPECT_EQ(plan.companions, 0U);
+  EXPECT_EQ(plan.run, 1000U);
 }
 
 }  // namespace

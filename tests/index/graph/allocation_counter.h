@@ -7,6 +7,7 @@
 
 namespace azimuth::index::testing {
 
+// Those of the calling thread.
 uint64_t AllocationCount();
 
 }  // namespace azimuth::index::testing
