@@ -94,8 +94,9 @@ uint64_t EstimateBuildBytes(const Schema& schema, uint64_t rows) {
   constexpr uint64_t kFieldBytes = 48;  // Of a scalar in a column, with what it takes to sort it.
   uint64_t largest = 0;
   for (const VectorFieldDef& field : schema.vectors) {
-    // As documented at BuildHnsw, then the built graph and its frozen form, each about 8 m bytes.
-    const uint64_t node = uint64_t{4} * field.dim + uint64_t{24} * field.index.m + 60;
+    // As documented at BuildHnsw, the graph before the last vectors, then the built graph and its
+    // frozen form, each about 8 m bytes.
+    const uint64_t node = uint64_t{4} * field.dim + uint64_t{32} * field.index.m + 60;
     const bool graph = field.index.kind != IndexKind::kFlat;
     largest = std::max(largest, graph ? node : uint64_t{0});
   }

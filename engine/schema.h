@@ -22,7 +22,14 @@ enum class FieldType : uint8_t { kBool = 1, kInt64 = 2, kDouble = 3, kString = 4
 enum class Metric : uint8_t { kL2 = 1, kIp = 2, kCosine = 3 };
 enum class IndexKind : uint8_t { kAuto = 1, kFlat = 2, kHnsw = 3 };
 // 5 is kept for codes of one bit.
-enum class Quantization : uint8_t { kAuto = 1, kNone = 2, kSq8 = 3, kRabitq4 = 4, kSq4 = 6, kPca4 = 7 };
+enum class Quantization : uint8_t {
+  kAuto = 1,
+  kNone = 2,
+  kSq8 = 3,
+  kRabitq4 = 4,
+  kSq4 = 6,
+  kPca4 = 7
+};
 
 std::string_view KeyTypeName(KeyType type);
 std::string_view FieldTypeName(FieldType type);

@@ -17,6 +17,8 @@ from systems import HNSWLIB, LIBRARIES, OURS, Systems, run_build
 
 TARGETS = (0.95, 0.99)
 ASKED = (0.80, 0.90, 0.95, 0.99)
+# On curves: where queries are unlike the rows, what 0.99 gives may be a little less.
+ASKED_ON_CURVES = (*ASKED, 0.995)
 LIMITS = (1, 10, 100)
 CHECKED_FROM = 0.90  # The contract of less is not measured against.
 CONTRACT_SLACK = 0.005
@@ -45,7 +47,7 @@ def efforts(driven: Driven, chosen: SearchSet, limit: int) -> list[Point]:
     An engine that cannot be asked for a recall is swept as libraries are.
     """
     if driven.name == OURS and driven.about["serves_recall"]:
-        return [point_at(driven, chosen, f"recall={asked}", limit) for asked in ASKED]
+        return [point_at(driven, chosen, f"recall={asked}", limit) for asked in ASKED_ON_CURVES]
     return thin(sweep(driven, chosen, limit, ENOUGH_RECALL), ASKED)
 
 

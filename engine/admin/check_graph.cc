@@ -16,16 +16,16 @@
 namespace azimuth::engine {
 namespace {
 
-// True if a search for the vector of `position` finds it, or others that are as near.
-absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& field,
-                                 size_t vector_slot, uint32_t position, const float* vector,
-                                 size_t ef, index::GraphScratch& scratch,
-                                 const CancelToken& cancel) {
+// True if a walk for the vector of `position` finds it, or others that are as near.
+absl::StatusOr<bool> WalkFindsItself(const Segment& segment, const VectorFieldDef& field,
+                                     size_t vector_slot, uint32_t position, const float* vector,
+                                     const WalkEffort& effort, index::GraphScratch& scratch,
+                                     const CancelToken& cancel) {
   index::TopK top;
-  top.Reset(ef, nullptr);
+  top.Reset(effort.ef, nullptr);
   AZ_RETURN_IF_ERROR(segment
-                         .Walk(vector_slot, vector, {.ef = ef},
-                               std::numeric_limits<uint64_t>::max(), nullptr, top, scratch, cancel)
+                         .Walk(vector_slot, vector, effort, std::numeric_limits<uint64_t>::max(),
+                               nullptr, top, scratch, cancel)
                          .status());
   const uint32_t self = 0;
   float own = 0;
@@ -37,6 +37,21 @@ absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& f
   return std::any_of(found.begin(), found.end(), [&](const index::Neighbor& neighbor) {
     return neighbor.position == position || neighbor.distance == own;
   });
+}
+
+// By codes or, where these hardly tell near rows apart, by the vectors: it is the graph that is
+// looked at.
+absl::StatusOr<bool> FindsItself(const Segment& segment, const VectorFieldDef& field,
+                                 size_t vector_slot, uint32_t position, const float* vector,
+                                 size_t ef, index::GraphScratch& scratch,
+                                 const CancelToken& cancel) {
+  for (const bool by_vectors : {false, true}) {
+    AZ_ASSIGN_OR_RETURN(const bool finds,
+                        WalkFindsItself(segment, field, vector_slot, position, vector,
+                                        {.ef = ef, .by_vectors = by_vectors}, scratch, cancel));
+    if (finds) return true;
+  }
+  return false;
 }
 
 struct Recall {

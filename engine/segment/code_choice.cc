@@ -23,7 +23,7 @@ constexpr double kFourBitsCostMax = 1.05;
 // Codes that reach less, however wide the walk, are too coarse.
 constexpr double kRecallMin = 0.985;
 constexpr size_t kTrialQueries = 128;
-constexpr index::CalibrateOptions kTrial = {.recall_enough = 0.96F};
+constexpr index::CalibrateOptions kTrial = {.recall_enough = 0.99F};
 // Codes of 4 bits of so many dimensions, and the factors, fill whole lines of memory.
 constexpr size_t kLineDims = 128;
 constexpr size_t kFactorDims = 16;

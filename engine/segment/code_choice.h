@@ -30,9 +30,9 @@ struct MeasuredGraph {
 };
 
 // For the vectors of a graph, in node order. The field says which codes; `auto` takes those that
-// are cheapest at a recall of 0.95 by what calibrations of a few queries say, or none where codes
-// would hardly be shorter. Nothing depends on time: the same input gives the same choice. Errors:
-// those of `cancel`.
+// are cheapest at recalls of 0.95 and 0.99 by what calibrations of a few queries say
+// (Calibration::Cost), or none where codes would hardly be shorter. Nothing depends on time: the
+// same input gives the same choice. Errors: those of `cancel`.
 absl::StatusOr<CodeChoice> ChooseCodes(const VectorFieldDef& field, const MeasuredGraph& measured,
                                        std::span<const float* const> vectors, uint64_t seed,
                                        const index::ParallelFor& parallel,

@@ -379,9 +379,11 @@ WalkEffort SealedSegment::EffortFor(size_t vector_slot, double recall, uint32_t 
   // One word: recall in millionths (20 bits), limit (20), width (16), which error and one (8).
   constexpr double kScale = 1e6;
   constexpr uint32_t kBits = 20;
-  const double scaled = recall * kScale;
-  const auto whole = static_cast<uint64_t>(scaled + 0.5);
-  const bool packs = std::abs(scaled - static_cast<double>(whole)) < 1e-6 && limit >> kBits == 0;
+  const auto whole = static_cast<uint64_t>(recall * kScale + 0.5);
+  // A recall of clients is a float: it is taken for the number that it stands for.
+  const double near = static_cast<double>(whole) / kScale;
+  const bool packs = std::abs(recall - near) < 1e-7 && limit >> kBits == 0;
+  if (packs) recall = near;
   const uint64_t question = (whole << kBits | limit) << 24;
   if (packs) {
     const uint64_t known = section.effort.load(std::memory_order_relaxed);
@@ -436,7 +438,7 @@ absl::StatusOr<index::GraphSearchResult> SealedSegment::Walk(
             std::min<double>(std::ceil(static_cast<double>(widening.ef) * wider), kEfMax));
       };
   if (effort.may_widen) options.widen = &widen;
-  if (!codes.has_value()) {
+  if (!codes.has_value() || effort.by_vectors) {
     if (effort.may_widen && metric == index::Metric::kIp) {
       widening.norm = static_cast<float>(std::sqrt(index::SquaredNorm({query, field.dim})));
     }

@@ -97,6 +97,8 @@ struct WalkEffort {
   // Whether to go on with a larger width where the neighbours found show that the query is unlike
   // the rows.
   bool may_widen = false;
+  // By the vectors even where there are codes: to look at the graph itself.
+  bool by_vectors = false;
 };
 
 class Segment : public index::TieOrder {

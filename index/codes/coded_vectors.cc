@@ -13,7 +13,8 @@ namespace {
 
 constexpr uint32_t kMagic = 0x314B5A41;  // "AZK1"
 constexpr uint16_t kVersion = 1;
-constexpr uint16_t kFactorsInCodes = 1;  // A flag: they are the last bytes of each row.
+constexpr uint16_t kVersionProjected = 2;  // Exactly of those codes.
+constexpr uint16_t kFactorsInCodes = 1;    // A flag: they are the last bytes of each row.
 constexpr size_t kAlignment = 64;
 constexpr size_t kRowsPerTask = 256;
 
@@ -48,6 +49,10 @@ Layout LayoutOf(const Header& header, size_t stride) {
   return layout;
 }
 
+uint16_t VersionOf(const Quantizer& quantizer) {
+  return quantizer.transform() == CodeTransform::kProjected ? kVersionProjected : kVersion;
+}
+
 bool FactorsFit(const Quantizer& quantizer) {
   return quantizer.used_bytes() + sizeof(CodeFactors) <= quantizer.code_bytes();
 }
@@ -59,6 +64,7 @@ AlignedBytes EncodeVectors(const Quantizer& quantizer, std::span<const float* co
   const std::string saved = quantizer.Save();
   const size_t stride = quantizer.code_bytes();
   Header header;
+  header.version = VersionOf(quantizer);
   header.flags = FactorsFit(quantizer) ? kFactorsInCodes : 0;
   header.count = static_cast<uint32_t>(vectors.size());
   header.quantizer_bytes = static_cast<uint32_t>(saved.size());
@@ -99,9 +105,9 @@ absl::StatusOr<CodedVectors> CodedVectors::Open(Metric metric, size_t dim,
   if (header.magic != kMagic) {
     return DataLoss("codes: magic is %08x, not %08x", header.magic, kMagic);
   }
-  if (header.version != kVersion) {
-    return FailedPrecondition("codes: version is %d; this program reads %d", header.version,
-                              kVersion);
+  if (header.version != kVersion && header.version != kVersionProjected) {
+    return FailedPrecondition("codes: version is %d; this program reads %d and %d", header.version,
+                              kVersion, kVersionProjected);
   }
   if (std::any_of(std::begin(header.reserved), std::end(header.reserved),
                   [](uint8_t byte) { return byte != 0; })) {
@@ -115,6 +121,10 @@ absl::StatusOr<CodedVectors> CodedVectors::Open(Metric metric, size_t dim,
   AZ_ASSIGN_OR_RETURN(
       Quantizer quantizer,
       Quantizer::Open(metric, dim, bytes.subspan(sizeof(header), header.quantizer_bytes)));
+  if (header.version != VersionOf(quantizer)) {
+    return DataLoss("codes: version is %d, which does not fit transform %d", header.version,
+                    static_cast<int>(quantizer.transform()));
+  }
   CodedVectors result(std::move(quantizer));
   const size_t stride = result.quantizer_.code_bytes();
   const bool inside = (header.flags & kFactorsInCodes) != 0;

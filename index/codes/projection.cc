@@ -21,6 +21,7 @@ constexpr float kLevelMax = 63;
 constexpr uint8_t kLevelZero = 64;
 // Each brings the subspace nearer to that of the largest variance by the ratio of variances.
 constexpr int kRounds = 6;
+constexpr size_t kMore = 8;
 
 struct Header {
   uint32_t count = 0;
@@ -106,16 +107,21 @@ PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
   std::mt19937_64 random(seed);
   PrincipalComponents result;
   result.dim = dim;
-  result.rows = Normals(count * dim, random);
   result.variances.assign(count, 0);
+  // Some more than are wanted, so that the last of these settle as well.
+  const size_t iterated = std::min(dim, count + kMore);
+  result.rows = Normals(iterated * dim, random);
   Orthonormalize(dim, result.rows, random);
-  if (sample.empty()) return result;
+  if (sample.empty()) {
+    result.rows.resize(count * dim);
+    return result;
+  }
   const PairDistance product = ProductKernel();
   const std::vector<float> covariance = Covariance(dim, sample, center);
   for (size_t at = 0; at < dim; ++at) result.variance += covariance[at * dim + at];
   std::vector<float> mapped(result.rows.size());
   for (int round = 0; round <= kRounds; ++round) {
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < iterated; ++i) {
       for (size_t at = 0; at < dim; ++at) {
         mapped[i * dim + at] =
             Dot(product, result.rows.data() + i * dim, covariance.data() + at * dim, dim);
@@ -125,6 +131,7 @@ PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
     result.rows.swap(mapped);
     Orthonormalize(dim, result.rows, random);
   }
+  result.rows.resize(count * dim);
   for (size_t i = 0; i < count; ++i) {
     result.variances[i] = Dot(product, result.rows.data() + i * dim, mapped.data() + i * dim, dim);
   }

@@ -26,18 +26,18 @@
 
 namespace azimuth::index {
 
-// Orthonormal rows of `dim` floats each, that along which the sample varies most first.
+// Orthonormal rows of `dim` floats each, those along which the sample varies most first.
 struct PrincipalComponents {
   size_t dim = 0;
   std::vector<float> rows;
-  std::vector<double> variances;  // Of the sample along each; descending but for what is equal.
+  std::vector<double> variances;  // Of the sample along each; descending but for near ones.
   double variance = 0;            // Of the sample in all.
 
   size_t count() const { return variances.size(); }
 };
 
-// The first `count` of `sample` relative to `center`, near enough: what is left out varies hardly
-// more than it has to. REQUIRES: 1 <= count <= dim; all rows are finite.
+// The first `count` of `sample` relative to `center`, near enough: of directions along which it
+// varies nearly alike it may be others. REQUIRES: 1 <= count <= dim; all rows are finite.
 PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
                                             std::span<const float* const> sample,
                                             std::span<const float> center, uint64_t seed);

@@ -1,6 +1,6 @@
-// The kernels of distance.h, half.h and byte_rows.h in terms of Highway. Read once per target, inside of its
-// namespace, with hn for hwy::HWY_NAMESPACE. Needs <algorithm>, <cstring>, hwy/cache_control.h and
-// hwy/highway.h.
+// The kernels of distance.h, half.h and byte_rows.h in terms of Highway. Read once per target,
+// inside of its namespace, with hn for hwy::HWY_NAMESPACE. Needs <algorithm>, <cstring>,
+// hwy/cache_control.h and hwy/highway.h.
 
 struct L2 {
   template <class V>

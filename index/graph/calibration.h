@@ -2,9 +2,10 @@
 // when the graph is frozen.
 //
 // Some rows are held out of the graph until it has been measured with them as queries
-// (calibration_queries.h). What is kept is recall by width of the walk, less half a standard error,
-// for 1, 10 and 100 neighbours, each for several assumptions of how far codes err: what a walk by
-// codes found is measured again for as long as an error of that size may have hidden it.
+// (calibration_queries.h). What is kept is recall by width of the walk, less half a standard error
+// (a whole one of few queries), for 1, 10 and 100 neighbours, each for several assumptions of how
+// far codes err: what a walk by codes found is measured again for as long as an error of that size
+// may have hidden it.
 // Thread safety: a Calibration is immutable.
 #pragma once
 
@@ -78,8 +79,8 @@ class Calibration final {
   bool Reaches(double recall) const;
   // What is to be measured again after a walk of a query of that norm (EncodedQuery::norm).
   static RescoreOptions Rescore(uint32_t limit, float error, float query_norm);
-  // What a search at recall 0.95 for 10 costs, in lines of memory: of two quantizers the cheaper
-  // one is to be had.
+  // What a search for 10 at recall 0.95 costs, and for a third at 0.99 (the weighted geometric
+  // mean), in lines of memory: of two quantizers the cheaper one is to be had.
   double Cost(size_t code_bytes, size_t vector_bytes) const;
 
   const std::vector<Point>& points() const { return points_; }

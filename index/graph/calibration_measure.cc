@@ -17,7 +17,11 @@ namespace {
 
 constexpr std::array<uint32_t, 17> kWidths = {4,   6,   10,  14,  20,  28,  40,  56,  80,
                                               100, 140, 200, 280, 400, 560, 800, 1120};
-constexpr double kErrorsLess = 0.5;  // Standard errors.
+// Standard errors that recall is taken as less. What few queries say may be far off, and wider
+// walks of small graphs cost little.
+constexpr double kErrorsLess = 0.5;
+constexpr double kErrorsLessOfFew = 1;
+constexpr size_t kFewQueries = 200;
 // Recall for one neighbour is taken as if so many queries more had found it as often as ten.
 constexpr double kQueriesAlike = 100;
 constexpr size_t kQueriesPerTask = 8;
@@ -116,8 +120,9 @@ class Calibrator final {
   double count() const { return static_cast<double>(queries_.size()); }
 
   void Sum(size_t error, Point& point) const {
-    const auto less = [](double mean, double variance, double of) {
-      const double recall = mean - kErrorsLess * std::sqrt(std::max(0.0, variance) / of);
+    const double errors_less = queries_.size() < kFewQueries ? kErrorsLessOfFew : kErrorsLess;
+    const auto less = [errors_less](double mean, double variance, double of) {
+      const double recall = mean - errors_less * std::sqrt(std::max(0.0, variance) / of);
       return static_cast<float>(std::max(0.0, recall));
     };
     ByLimit& recall = point.recall[error];

@@ -62,7 +62,7 @@ class TestCollections:
         [
             (VectorField(2, "manhattan"), "int64", r"vectors\['v'\].metric.*'manhattan'.*'l2'"),
             (VectorField(2, "l2", index="tree"), "int64", "'auto', 'flat', 'hnsw'"),
-            (VectorField(2, "l2", quantization="pq"), "int64", "'none', 'sq8', 'rabitq4'.*'sq4', 'pca4'"),
+            (VectorField(2, "l2", quantization="pq"), "int64", "'none', 'sq8', 'rabitq4'.*'pca4'"),
             (VectorField(2, "l2"), "integer", r"fields\['f'\].type.*'integer'.*'int64'"),
         ],
     )

@@ -28,9 +28,9 @@ std::string Floats(const std::vector<float>& numbers) {
   return out;
 }
 
-std::string Header(uint16_t flags, uint32_t count, uint32_t quantizer_bytes) {
+std::string Header(uint16_t flags, uint32_t count, uint32_t quantizer_bytes, uint16_t version = 1) {
   std::string out = "AZK1";
-  PutLittle(out, uint16_t{1});
+  PutLittle(out, version);
   PutLittle(out, flags);
   PutLittle(out, count);
   PutLittle(out, quantizer_bytes);
@@ -158,7 +158,7 @@ TEST(CodedVectors, HasTheBytesOfTheTableOfAProjection) {
   EXPECT_TRUE(level == 127 || level == 1) << level;
 
   const AlignedBytes bytes = EncodeVectors(quantizer, rows, OneThread);
-  std::string section = Header(1, 2, static_cast<uint32_t>(saved.size())) + saved;
+  std::string section = Header(1, 2, static_cast<uint32_t>(saved.size()), 2) + saved;
   Pad(section);
   ASSERT_EQ(bytes.span().size(), section.size() + 2 * 64);
   EXPECT_EQ(View(bytes).substr(0, section.size()), section);

@@ -177,7 +177,12 @@ TEST_P(DamagedCodes, AreRefusedByName) {
     }
     says(good + std::string(64, '\0'), "instead of");
     says(With(good, 0, 'x'), "magic");
-    EXPECT_THAT(Open(With(good, 4, uint16_t{2})), StatusIs(absl::StatusCode::kFailedPrecondition));
+    EXPECT_THAT(Open(With(good, 4, uint16_t{3})), StatusIs(absl::StatusCode::kFailedPrecondition));
+    // The version of other codes.
+    const uint16_t other = kind.transform == CodeTransform::kProjected ? 1 : 2;
+    EXPECT_THAT(
+        Open(With(good, 4, other)),
+        StatusIs(absl::StatusCode::kDataLoss, ::testing::HasSubstr("does not fit transform")));
     const auto flags = At<uint16_t>(good, 6);
     says(With(good, 6, static_cast<uint16_t>(1 - flags)), "flags");
     says(With(good, 6, static_cast<uint16_t>(flags + 2)), "flags");
