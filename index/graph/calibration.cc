@@ -89,9 +89,10 @@ double EfOfColumn(const std::vector<Point>& points, size_t error, size_t column,
 // no more often than the nearest ten are, and half of that width is not too much.
 double WidthOf(const std::vector<Point>& points, size_t error, size_t column, double recall) {
   const double ef = EfOfColumn(points, error, column, recall);
-  if (column >= kFirstSure) return ef;
+  if (column == kFirstSure) return ef;
   const double sure = EfOfColumn(points, error, kFirstSure, recall);
-  return std::clamp(ef, sure / 2, sure);
+  // And no more neighbours by a narrower walk.
+  return column > kFirstSure ? std::max(ef, sure) : std::clamp(ef, sure / 2, sure);
 }
 
 // The least of kLimits that `limit` does not exceed, or the last.
@@ -108,11 +109,11 @@ uint32_t Calibration::EfAt(size_t error, double recall, uint32_t limit) const {
   if (limit <= kLimits.front()) {
     ef = WidthOf(points_, error, 0, recall);
   } else if (limit >= kLimits.back()) {
-    ef = EfOfColumn(points_, error, kColumns - 1, recall) * limit / kLimits.back();
+    ef = WidthOf(points_, error, kColumns - 1, recall) * limit / kLimits.back();
   } else {
     const size_t column = limit < kLimits[1] ? 0 : 1;
     ef = Between(std::log(kLimits[column]), WidthOf(points_, error, column, recall),
-                 std::log(kLimits[column + 1]), EfOfColumn(points_, error, column + 1, recall),
+                 std::log(kLimits[column + 1]), WidthOf(points_, error, column + 1, recall),
                  std::log(limit));
   }
   return std::max(limit,
@@ -152,10 +153,11 @@ Calibration::Effort Calibration::EffortFor(double recall, uint32_t limit, size_t
 
 double Calibration::Widening(std::span<const GraphScratch::Candidate> found, Metric metric,
                              float query_norm) const {
-  // Measured with clusters of 24 dimensions whose centers are not those of the rows.
-  constexpr double kLeast = 1;
-  constexpr double kSlope = 6;
-  constexpr double kMost = 8;
+  // Measured with clusters of 24 and 64 dimensions whose centers are not those of the rows. With
+  // the inner product such queries differ less from others by their distances, and miss more.
+  constexpr double kLeast = 1.5;
+  const double slope = metric == Metric::kIp ? 12 : 6;
+  const double most = metric == Metric::kIp ? 16 : 8;
   for (size_t column = kColumns; column-- > 0;) {
     if (found.size() < kLimits[column]) continue;
     float distance = found[kLimits[column] - 1].distance;
@@ -163,7 +165,7 @@ double Calibration::Widening(std::span<const GraphScratch::Candidate> found, Met
     const float spread = far_[column] - usual_[column];
     if (!(spread > 0) || !(distance > far_[column])) return 1;
     const double farther = (double{distance} - far_[column]) / spread;
-    return std::min(kMost, kLeast + kSlope * farther);
+    return std::min(most, kLeast + slope * farther);
   }
   return 1;
 }

@@ -3,9 +3,9 @@
 //
 // Some rows are held out of the graph until it has been measured with them as queries
 // (calibration_queries.h). What is kept is recall by width of the walk, less half a standard error
-// (a whole one of few queries), for 1, 10 and 100 neighbours, each for several assumptions of how
-// far codes err: what a walk by codes found is measured again for as long as an error of that size
-// may have hidden it.
+// (one and a half of few queries), for 1, 10 and 100 neighbours, each for several assumptions of
+// how far codes err: what a walk by codes found is measured again for as long as an error of that
+// size may have hidden it.
 // Thread safety: a Calibration is immutable.
 #pragma once
 

@@ -20,7 +20,7 @@ constexpr std::array<uint32_t, 17> kWidths = {4,   6,   10,  14,  20,  28,  40, 
 // Standard errors that recall is taken as less. What few queries say may be far off, and wider
 // walks of small graphs cost little.
 constexpr double kErrorsLess = 0.5;
-constexpr double kErrorsLessOfFew = 1;
+constexpr double kErrorsLessOfFew = 1.5;
 constexpr size_t kFewQueries = 200;
 // Recall for one neighbour is taken as if so many queries more had found it as often as ten.
 constexpr double kQueriesAlike = 100;

@@ -14,7 +14,7 @@ namespace azimuth::index {
 namespace {
 
 // A graph of few rows has few queries, so that measuring stays short beside building it.
-constexpr size_t kRowsPerQuery = 75;
+constexpr size_t kRowsPerQuery = 55;
 constexpr size_t kQueriesMin = 32;
 constexpr size_t kQueriesMax = 500;
 // So much of a graph stays in it.

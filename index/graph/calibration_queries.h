@@ -23,7 +23,7 @@ struct CalibrationQuery {
   std::vector<Neighbor> nearest;  // Ascending, by node; at most 100.
 };
 
-// How many of `rows` rows to hold out (HeldOut::wanted): one of 75, at least 32 and at most 500,
+// How many of `rows` rows to hold out (HeldOut::wanted): one of 55, at least 32 and at most 500,
 // but no more than a quarter.
 uint32_t CalibrationQueryCount(size_t rows);
 

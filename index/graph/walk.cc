@@ -64,6 +64,10 @@ class Walk final {
     if (options_.widen == nullptr || result_.abandoned) return result_;
     const size_t wider = (*options_.widen)(scratch_.found());
     if (wider <= ef_) return result_;
+    // Not begun if it would cost more than it may.
+    const double expected = static_cast<double>(result_.distances_computed) *
+                            static_cast<double>(wider) / static_cast<double>(ef_);
+    if (expected >= static_cast<double>(options_.distances_max)) return Abandoned();
     const bool goes_on = Pooled();
     ef_ = wider;
     if (goes_on && Pooled()) {

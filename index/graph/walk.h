@@ -86,7 +86,8 @@ struct WalkOptions {
   const Bitset* admitted = nullptr;            // Over positions; null admits all.
   const uint32_t* node_to_position = nullptr;  // node_count entries; null: the same numbers.
   uint64_t distances_max = UINT64_MAX;
-  // Of what the walk has found: the width to go on with. Asked once; what is no more ends the walk.
+  // Of what the walk has found: the width to go on with. Asked once; what is no more ends the walk,
+  // and so does what would take it past distances_max, as abandoned.
   const std::function<size_t(std::span<const GraphScratch::Candidate> found)>* widen = nullptr;
 };
 

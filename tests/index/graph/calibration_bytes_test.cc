@@ -93,7 +93,7 @@ void ExpectWidening(const Calibration& read) {
   found[9].distance = 3;
   EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 1);
   found[9].distance = 3.5F;
-  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 4);
+  EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 4.5);
   EXPECT_EQ(read.Widening(found, Metric::kIp, 2), 1);
   found[9].distance = 1000;
   EXPECT_EQ(read.Widening(found, Metric::kL2, 1), 8);
@@ -103,7 +103,7 @@ void ExpectWidening(const Calibration& read) {
   found[9].distance = 1000;
   EXPECT_EQ(Calibration().Widening(found, Metric::kL2, 1), 1);
   const std::vector<Candidate> hundred(100, Candidate{7, 0});
-  EXPECT_EQ(read.Widening(hundred, Metric::kL2, 1), 4);
+  EXPECT_EQ(read.Widening(hundred, Metric::kL2, 1), 4.5);
 }
 
 TEST(CalibrationBytes, AreThoseOfTheTable) {

@@ -53,8 +53,8 @@ Queries NotHeldOut(const Searchable& searchable, Metric metric, const Vectors& q
   return {searchable.rows, metric, queries, &others};
 }
 
-// Queries that it was not measured with find as much as it says, but for the standard error that it
-// takes off where it has few queries, and have as much measured.
+// Queries that it was not measured with find as much as it says, but for the standard errors that
+// it takes off where it has few queries, and have as much measured.
 TEST(Calibration, IsUnbiased) {
   for (const Set& set : Sets()) {
     const auto graph = std::make_shared<Searchable>(set.rows, set.metric);
@@ -64,7 +64,8 @@ TEST(Calibration, IsUnbiased) {
           std::optional<CodeKind>()}) {
       const Calibrated calibrated(graph, set.metric, kind);
       const auto asked = static_cast<double>(calibrated.queries.size());
-      ASSERT_EQ(calibrated.queries.size(), 120U);
+      ASSERT_EQ(calibrated.queries.size(), CalibrationQueryCount(set.rows.count()));
+      ASSERT_LT(calibrated.queries.size(), 200U);  // So that one and a half are taken off.
       size_t compared = 0;
       for (const Calibration::Point& point : calibrated.calibration.points()) {
         if (point.ef != 14 && point.ef != 28 && point.ef != 56 && point.ef != 140) continue;
@@ -88,7 +89,7 @@ TEST(Calibration, IsUnbiased) {
               // Of one neighbour each it is careful, and takes what it knows of ten for more.
               EXPECT_LE(told, searched.recall + 3 * deviation) << where;
             } else {
-              EXPECT_NEAR(told + of_table, searched.recall, 3 * deviation + 0.005) << where;
+              EXPECT_NEAR(told + 1.5 * of_table, searched.recall, 3 * deviation + 0.005) << where;
             }
             EXPECT_NEAR(point.walked / searched.walked, 1, 0.1) << where;
             if (kind.has_value()) {

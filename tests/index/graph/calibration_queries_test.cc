@@ -90,8 +90,8 @@ double Share(const Vectors& vectors, Metric metric, const std::vector<uint32_t>&
 TEST(CalibrationQueries, AreFewOfFewRows) {
   const std::pair<size_t, uint32_t> cases[] = {
       {0, 0},       {1, 0},       {3, 0},       {4, 1},        {100, 25},
-      {127, 31},    {128, 32},    {2400, 32},   {2475, 33},    {7500, 100},
-      {37500, 500}, {37499, 499}, {40000, 500}, {1 << 30, 500}};
+      {127, 31},    {128, 32},    {1760, 32},   {1815, 33},    {5500, 100},
+      {27500, 500}, {27499, 499}, {40000, 500}, {1 << 30, 500}};
   for (const auto& [rows, expected] : cases) {
     EXPECT_EQ(CalibrationQueryCount(rows), expected) << rows;
   }
