@@ -64,7 +64,7 @@ def test_pages_that_were_read_are_counted_by_section(tmp_path: Path) -> None:
 def test_vectors_stand_apart_only_beside_codes() -> None:
     only_vectors = Resident(sections=Counter({"vectors_f32": 100, "graph": 10}))
     assert only_vectors.of_segments == 110
-    with_codes = Resident(sections=Counter({"vectors_f32": 100, "graph": 10, "kind_99": 5}))
+    with_codes = Resident(sections=Counter({"vectors_f32": 100, "graph": 10, "codes": 5}))
     assert with_codes.of_segments == 15
 
 
