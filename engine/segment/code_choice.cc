@@ -144,11 +144,12 @@ class Chooser final {
   }
 
   absl::StatusOr<CodeChoice> Projected() {
+    // Too many dimensions to be mapped are rotated only.
+    if (ProjectedDims(field_.dim).empty()) {
+      return Only({.bits = CodeBits::k4, .transform = CodeTransform::kRotated});
+    }
     AZ_RETURN_IF_ERROR(FindQueries(nullptr));
     AZ_ASSIGN_OR_RETURN(std::optional<Trial> best, CheapestProjected());
-    // Too many dimensions to be mapped are rotated only.
-    if (!best.has_value())
-      return Only({.bits = CodeBits::k4, .transform = CodeTransform::kRotated});
     return Calibrated(std::move(best->codes));
   }
 

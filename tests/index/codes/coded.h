@@ -7,6 +7,7 @@
 #include "index/distance/distance.h"
 #include "tests/index/vectors.h"
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -49,6 +50,13 @@ inline Vectors NormalVectors(size_t count, size_t dim, uint64_t seed, Metric met
     NormalizeL2({vectors.data.data() + i * dim, dim});
   }
   return vectors;
+}
+
+// Of the norms of vectors.
+inline double RootMeanSquare(const Vectors& vectors) {
+  double squares = 0;
+  for (const float x : vectors.data) squares += double{x} * x;
+  return std::sqrt(squares / static_cast<double>(vectors.count()));
 }
 
 class CodedRows final {

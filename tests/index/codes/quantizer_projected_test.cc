@@ -18,6 +18,7 @@ namespace {
 using testing::CodedRows;
 using testing::kMetrics;
 using testing::NormalVectors;
+using testing::RootMeanSquare;
 using testing::Vectors;
 
 constexpr size_t kDim = 96;
@@ -63,12 +64,6 @@ double ErrorOf(Metric metric, const Quantizer& quantizer, const Vectors& rows,
     }
   }
   return std::sqrt(squares / static_cast<double>(rows.count() * queries.count()));
-}
-
-double RootMeanSquare(const Vectors& vectors) {
-  double squares = 0;
-  for (const float x : vectors.data) squares += double{x} * x;
-  return std::sqrt(squares / static_cast<double>(vectors.count()));
 }
 
 TEST(ProjectedCodes, AreAsLongAsTheirDimensionsNeed) {

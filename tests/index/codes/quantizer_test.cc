@@ -25,6 +25,7 @@ using testing::kCodeKinds;
 using testing::kMetrics;
 using testing::NameOf;
 using testing::NormalVectors;
+using testing::RootMeanSquare;
 using testing::TakesLong;
 using testing::Vectors;
 
@@ -70,12 +71,6 @@ double ErrorOf(Metric metric, const CodedRows& coded, const Vectors& rows, const
     }
   }
   return std::sqrt(squares / static_cast<double>(rows.count() * queries.count()));
-}
-
-double RootMeanSquare(const Vectors& vectors) {
-  double squares = 0;
-  for (const float x : vectors.data) squares += double{x} * x;
-  return std::sqrt(squares / static_cast<double>(vectors.count()));
 }
 
 // Errors are those of a product of a query with what a row's code loses, which points anywhere: the
