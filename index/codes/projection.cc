@@ -4,14 +4,12 @@
 #include "base/status.h"
 #include "index/codes/encode_kernels.h"
 #include "index/codes/rotation.h"
-#include "index/distance/distance.h"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 
 namespace azimuth::index {
 namespace {
@@ -19,124 +17,13 @@ namespace {
 constexpr float kValueMax = 127;
 constexpr float kLevelMax = 63;
 constexpr uint8_t kLevelZero = 64;
-// Each brings the subspace nearer to that of the largest variance by the ratio of variances.
-constexpr int kRounds = 6;
-constexpr size_t kMore = 8;
 
 struct Header {
   uint32_t count = 0;
   uint32_t reserved = 0;
 };
 
-float Dot(PairDistance product, const float* a, const float* b, size_t dim) {
-  return -product(a, b, dim);
-}
-
-// The kernel whose distance is the negative product.
-PairDistance ProductKernel() {
-  return KernelsFor(Metric::kIp).pair;
-}
-
-std::vector<float> Normals(size_t count, std::mt19937_64& random) {
-  std::normal_distribution<float> normal;
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-// Makes the rows orthonormal, each against those before it (modified Gram-Schmidt, twice). A row
-// that lies among those before it becomes a random one.
-void Orthonormalize(size_t dim, std::span<float> rows, std::mt19937_64& random) {
-  constexpr int kPasses = 2;
-  constexpr int kTries = 4;
-  constexpr float kLeast = 1e-4F;  // Of the length that is left, below it is rounding.
-  const PairDistance product = ProductKernel();
-  for (size_t i = 0; i < rows.size() / dim; ++i) {
-    float* const row = rows.data() + i * dim;
-    for (int attempt = 0; attempt < kTries; ++attempt) {
-      if (attempt > 0) {
-        const std::vector<float> other = Normals(dim, random);
-        std::copy(other.begin(), other.end(), row);
-      }
-      const double before = SquaredNorm({row, dim});
-      if (!(before > 0) || !std::isfinite(before)) continue;
-      for (int pass = 0; pass < kPasses; ++pass) {
-        for (size_t j = 0; j < i; ++j) {
-          const float* const other = rows.data() + j * dim;
-          const float share = Dot(product, row, other, dim);
-          for (size_t at = 0; at < dim; ++at) row[at] -= share * other[at];
-        }
-      }
-      const double after = SquaredNorm({row, dim});
-      if (!(after > kLeast * kLeast * before)) continue;
-      const auto inverse = static_cast<float>(1 / std::sqrt(after));
-      for (size_t at = 0; at < dim; ++at) row[at] *= inverse;
-      break;
-    }
-  }
-}
-
-// The covariance of the sample, dim x dim.
-std::vector<float> Covariance(size_t dim, std::span<const float* const> sample,
-                              std::span<const float> center) {
-  const size_t count = sample.size();
-  std::vector<float> columns(dim * count);
-  for (size_t i = 0; i < count; ++i) {
-    for (size_t at = 0; at < dim; ++at) columns[at * count + i] = sample[i][at] - center[at];
-  }
-  const PairDistance product = ProductKernel();
-  std::vector<float> covariance(dim * dim);
-  for (size_t a = 0; a < dim; ++a) {
-    for (size_t b = 0; b <= a; ++b) {
-      const float value =
-          Dot(product, columns.data() + a * count, columns.data() + b * count, count) /
-          static_cast<float>(count);
-      covariance[a * dim + b] = value;
-      covariance[b * dim + a] = value;
-    }
-  }
-  return covariance;
-}
-
 }  // namespace
-
-PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
-                                            std::span<const float* const> sample,
-                                            std::span<const float> center, uint64_t seed) {
-  AZ_CHECK(count >= 1 && count <= dim);
-  std::mt19937_64 random(seed);
-  PrincipalComponents result;
-  result.dim = dim;
-  result.variances.assign(count, 0);
-  // Some more than are wanted, so that the last of these settle as well.
-  const size_t iterated = std::min(dim, count + kMore);
-  result.rows = Normals(iterated * dim, random);
-  Orthonormalize(dim, result.rows, random);
-  if (sample.empty()) {
-    result.rows.resize(count * dim);
-    return result;
-  }
-  const PairDistance product = ProductKernel();
-  const std::vector<float> covariance = Covariance(dim, sample, center);
-  for (size_t at = 0; at < dim; ++at) result.variance += covariance[at * dim + at];
-  std::vector<float> mapped(result.rows.size());
-  for (int round = 0; round <= kRounds; ++round) {
-    for (size_t i = 0; i < iterated; ++i) {
-      for (size_t at = 0; at < dim; ++at) {
-        mapped[i * dim + at] =
-            Dot(product, result.rows.data() + i * dim, covariance.data() + at * dim, dim);
-      }
-    }
-    if (round == kRounds) break;
-    result.rows.swap(mapped);
-    Orthonormalize(dim, result.rows, random);
-  }
-  result.rows.resize(count * dim);
-  for (size_t i = 0; i < count; ++i) {
-    result.variances[i] = Dot(product, result.rows.data() + i * dim, mapped.data() + i * dim, dim);
-  }
-  return result;
-}
 
 void Projection::SetRows(size_t dim, size_t count) {
   dim_ = dim;

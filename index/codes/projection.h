@@ -6,14 +6,14 @@
 // so is a vector while it is mapped (8 bits): products of bytes, by the kernels of codes. Both
 // sides of a distance go through the same map, which is as good as orthonormal.
 //
-// Sources: Halko, Martinsson and Tropp, "Finding structure with randomness", SIAM Review 2011,
-// algorithm 4.4 (subspace iteration); codes of fewer dimensions for the walk and full vectors for
-// the rest: Tepper et al., "LeanVec: searching vectors faster by making them fit", TMLR 2024.
+// Source: codes of fewer dimensions for the walk and full vectors for the rest: Tepper et al.,
+// "LeanVec: searching vectors faster by making them fit", TMLR 2024.
 // Thread safety: immutable.
 #pragma once
 
 #include "index/aligned_bytes.h"
 #include "index/codes/code_distance.h"
+#include "index/codes/principal_components.h"
 
 #include "absl/status/statusor.h"
 
@@ -25,22 +25,6 @@
 #include <vector>
 
 namespace azimuth::index {
-
-// Orthonormal rows of `dim` floats each, those along which the sample varies most first.
-struct PrincipalComponents {
-  size_t dim = 0;
-  std::vector<float> rows;
-  std::vector<double> variances;  // Of the sample along each; descending but for near ones.
-  double variance = 0;            // Of the sample in all.
-
-  size_t count() const { return variances.size(); }
-};
-
-// The first `count` of `sample` relative to `center`, near enough: of directions along which it
-// varies nearly alike it may be others. REQUIRES: 1 <= count <= dim; all rows are finite.
-PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
-                                            std::span<const float* const> sample,
-                                            std::span<const float> center, uint64_t seed);
 
 class Projection final {
  public:
