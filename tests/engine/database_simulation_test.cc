@@ -1,6 +1,7 @@
 // A few seeds of the simulation; tests/engine/simulate_main.cc runs many. AZIMUTH_SEED replays one.
 
 #include "tests/engine/simulation.h"
+#include "tests/support/sanitized.h"
 
 #include "gtest/gtest.h"
 
@@ -13,7 +14,8 @@ namespace {
 TEST(DatabaseSimulation, AnswersAsAPlainMapDoesThroughCrashesAtAnyOperation) {
   const char* given = std::getenv("AZIMUTH_SEED");
   const uint64_t first = given != nullptr ? std::strtoull(given, nullptr, 10) : 1;
-  const uint64_t seeds = given != nullptr ? 1 : 20;
+  const uint64_t few = azimuth::testing::kSanitized ? 6 : 20;
+  const uint64_t seeds = given != nullptr ? 1 : few;
   testing::SimulationCounts total;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
     SCOPED_TRACE("AZIMUTH_SEED=" + std::to_string(seed));

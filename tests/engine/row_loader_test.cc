@@ -56,6 +56,7 @@ class RowLoaderTest : public ManualDatabaseTest {
     Schema schema = SmallSchema(kDim);
     schema.vectors[0].index.ef_construction = 40;  // Quick to build.
     schema.vectors[0].index.m = 8;
+    schema.vectors[0].index.quantization = Quantization::kNone;
     ASSERT_OK(db_->CreateCollection("c", schema, false, kNoCancel));
     for (int64_t key = 0; key < kRows; key += 500) Insert(key, key + 500);
     Build();

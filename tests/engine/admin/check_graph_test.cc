@@ -3,6 +3,7 @@
 
 #include "engine/admin/verify.h"
 #include "tests/engine/manual_database.h"
+#include "tests/support/sanitized.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -51,6 +52,7 @@ class CheckGraphTest : public testing::ManualDatabaseTest {
 };
 
 TEST_F(CheckGraphTest, AGoodOneOfRandomVectorsIsNoFinding) {
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << "a statistic; runs without sanitizers";
   MakeRandom({});
   // So hard that a walk as narrow as that of a search misses more than a bad graph may.
   int missed = 0;

@@ -1,5 +1,6 @@
 // That a calibration says of searches what they are, and that less effort finds as much.
 #include "tests/index/graph/calibrated.h"
+#include "tests/support/sanitized.h"
 
 #include <algorithm>
 #include <array>
@@ -10,15 +11,11 @@
 #include <string>
 #include <vector>
 
-// What is of many searches only: a sanitizer sees nothing new in them, and takes minutes.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SKIP_STATISTICS() GTEST_SKIP() << "a statistic; runs without sanitizers"
-#else
-#define SKIP_STATISTICS() static_cast<void>(0)
-#endif
-
 namespace azimuth::index {
 namespace {
+
+// What is of many searches only: a sanitizer sees nothing new in them, and takes minutes.
+constexpr const char* kStatistic = "a statistic; runs without sanitizers";
 
 using testing::Calibrated;
 using testing::Clustered;
@@ -63,7 +60,7 @@ Queries NotHeldOut(const Searchable& searchable, Metric metric, const Vectors& q
 // Queries that it was not measured with find as much as it says, but for the standard errors that
 // it takes off where it has few queries, and have as much measured.
 TEST(Calibration, IsUnbiased) {
-  SKIP_STATISTICS();
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << kStatistic;
   for (const Set& set : Sets()) {
     const auto graph = std::make_shared<Searchable>(set.rows, set.metric);
     const Queries fresh = NotHeldOut(*graph, set.metric, set.queries);
@@ -115,7 +112,7 @@ TEST(Calibration, IsUnbiased) {
 
 // Going on with a wider walk is for queries that are unlike the rows.
 TEST(Calibration, WidensFewOfTheWalksOfQueriesThatAreLikeTheRows) {
-  SKIP_STATISTICS();
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << kStatistic;
   constexpr size_t kGraphs = 12;
   const Vectors queries = Clustered(150, 24, 1000);
   for (const std::optional<CodeKind>& kind :
@@ -160,7 +157,7 @@ double CostOf(const Calibrated& of, const Searched& searched) {
 // Few queries say more or less of one graph, but what is asked for is not missed on average over
 // graphs: taking what looks cheapest is not to take what only looks good.
 TEST(Calibration, SearchesOfManyGraphsReachTheRecallOnAverage) {
-  SKIP_STATISTICS();
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << kStatistic;
   constexpr size_t kGraphs = 12;
   constexpr size_t kRows = 2400;
   constexpr size_t kQueries = 150;
@@ -188,7 +185,7 @@ TEST(Calibration, SearchesOfManyGraphsReachTheRecallOnAverage) {
 
 // Of searches of the final graph, by queries that it was not measured with.
 TEST(Calibration, EffortCostsNoMoreThanTheWidthAlone) {
-  SKIP_STATISTICS();
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << kStatistic;
   for (const Set& set : Sets()) {
     const auto graph = std::make_shared<Searchable>(set.rows, set.metric);
     const Queries fresh(set.rows, set.metric, set.queries);
