@@ -1,10 +1,13 @@
-# azimuth_test(NAME <binary> SOURCES file... [DEPS target...] [LABELS label...] [TIMEOUT seconds])
+# azimuth_test(NAME <binary> SOURCES file... [DEPS target...] [LABELS label...] [TIMEOUT seconds]
+#              [SHARDS count])
 #
 #   Makes a GoogleTest binary with gtest_main and gmock, and one CTest entry of the same name
 #   (./dev test counts its single cases from the XML it writes). One binary per layer, which links
 #   only its own layer: azimuth_index_tests has DEPS azimuth::index. "tests/support/..." is on the
 #   include path. LABELS defaults to unit, to which the folder under tests/ is added; TIMEOUT is 600
-#   when not given. The target tests_<folder> builds all test binaries of a folder.
+#   when not given. The target tests_<folder> builds all test binaries of a folder. With SHARDS the
+#   cases are shared out among so many CTest entries, which run at the same time: of the names
+#   <binary>, <binary>_2, ..., links to the binary, since GoogleTest names its XML by them.
 #
 #     azimuth_test(NAME azimuth_index_tests SOURCES graph/search_test.cc DEPS azimuth::index)
 #
@@ -26,7 +29,7 @@
 #   <build>/fuzz_targets.txt for `./dev fuzz`, one line "<binary> <corpus folder>" per target.
 
 function(azimuth_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;TIMEOUT" "SOURCES;DEPS;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;TIMEOUT;SHARDS" "SOURCES;DEPS;LABELS")
   if(NOT arg_NAME OR NOT arg_SOURCES OR arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "azimuth_test: NAME or SOURCES is missing or an argument is unknown: "
       "'${arg_UNPARSED_ARGUMENTS}'")
@@ -51,6 +54,22 @@ function(azimuth_test)
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   set_tests_properties(${arg_NAME} PROPERTIES
     LABELS "${arg_LABELS};${folder}" TIMEOUT ${arg_TIMEOUT})
+  if(NOT arg_SHARDS)
+    return()
+  endif()
+  set_tests_properties(${arg_NAME} PROPERTIES
+    ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=0")
+  foreach(shard RANGE 2 ${arg_SHARDS})
+    set(link ${arg_NAME}_${shard})
+    math(EXPR index "${shard} - 1")
+    add_custom_command(TARGET ${arg_NAME} POST_BUILD COMMAND
+      "${CMAKE_COMMAND}" -E create_symlink "$<TARGET_FILE_NAME:${arg_NAME}>"
+      "$<TARGET_FILE_DIR:${arg_NAME}>/${link}")
+    add_test(NAME ${link} COMMAND "$<TARGET_FILE_DIR:${arg_NAME}>/${link}")
+    set_tests_properties(${link} PROPERTIES
+      LABELS "${arg_LABELS};${folder}" TIMEOUT ${arg_TIMEOUT}
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
 
 function(azimuth_test_support)

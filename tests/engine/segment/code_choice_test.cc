@@ -4,6 +4,7 @@
 #include "index/graph/search.h"
 #include "tests/index/graph/graphs.h"
 #include "tests/support/matchers.h"
+#include "tests/support/sanitized.h"
 
 #include "gtest/gtest.h"
 
@@ -182,6 +183,7 @@ TEST_F(CodeChoiceTest, RowsOfDifferentRangesAreProjected) {
 
 // The map of each query would be larger than many a code.
 TEST_F(CodeChoiceTest, VeryManyDimensionsAreRotatedOnly) {
+  if (azimuth::testing::kSanitized) GTEST_SKIP() << "too much work for a sanitizer";
   for (const size_t dim : {4096, 4097}) {
     Choose(Clustered(60, dim, 1), Quantization::kPca4);
     ASSERT_TRUE(codes_.has_value());
