@@ -46,11 +46,15 @@ AZ_VNNI void Dots(const int8_t* query, const uint8_t* codes, size_t bytes, size_
   }
   for (; i < count; ++i) {
     const uint8_t* row = codes + i * bytes;
-    __m512i sum = _mm512_setzero_si512();
-    for (size_t j = 0; j < bytes; j += kLanes) {
-      sum = AddProducts(sum, row + j, _mm512_loadu_si512(query + j));
+    __m512i even = _mm512_setzero_si512();  // Two sums, which do not wait for each other.
+    __m512i odd = _mm512_setzero_si512();
+    size_t j = 0;
+    for (; j + 2 * kLanes <= bytes; j += 2 * kLanes) {
+      even = AddProducts(even, row + j, _mm512_loadu_si512(query + j));
+      odd = AddProducts(odd, row + j + kLanes, _mm512_loadu_si512(query + j + kLanes));
     }
-    out[i] = _mm512_reduce_add_epi32(sum);
+    if (j < bytes) even = AddProducts(even, row + j, _mm512_loadu_si512(query + j));
+    out[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd));
   }
 }
 

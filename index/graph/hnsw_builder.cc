@@ -1,21 +1,25 @@
 #include "index/graph/hnsw_builder.h"
 
+#include "base/huge_bytes.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "index/distance/distance.h"
 #include "index/graph/frozen_graph.h"
 #include "index/graph/graph_repair.h"
+#include "index/graph/hnsw_insert.h"
 #include "index/graph/pair_codes.h"
 
 #include "hnswlib/hnswlib.h"
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <new>
 #include <numeric>
 #include <optional>
@@ -34,6 +38,7 @@ constexpr size_t kNodesMax = std::numeric_limits<int32_t>::max();
 // do not find each other and leave it in pieces.
 constexpr size_t kSerialNodes = 256;
 constexpr size_t kNodesPerTask = 16;
+constexpr size_t kLine = 64;  // Of the cache.
 
 // A build shares its processors with searches, and a scheduler leaves a running thread a slice of
 // milliseconds even where one of a higher priority waits. So a build offers the processor itself
@@ -64,10 +69,15 @@ class Space final : public hnswlib::SpaceInterface<float> {
   };
   const void* DataOf(const float* vector, Scratch& scratch) const {
     if (!codes_.has_value()) return vector;
-    scratch.code.resize(codes_->bytes());
-    codes_->Encode(vector, scratch.floats, scratch.code.data());
-    return scratch.code.data();
+    scratch.code.resize(codes_->bytes() + kLine);
+    // As rows are (Level0Memory).
+    const size_t past = (std::bit_cast<uintptr_t>(scratch.code.data()) + head_bytes()) % kLine;
+    std::byte* const code = scratch.code.data() + (kLine - past) % kLine;
+    codes_->Encode(vector, scratch.floats, code);
+    return code;
   }
+  // What is before the numbers of a row.
+  size_t head_bytes() const { return codes_.has_value() ? PairCodes::head_bytes() : 0; }
 
  private:
   static void OfferProcessor() {
@@ -90,6 +100,32 @@ class Space final : public hnswlib::SpaceInterface<float> {
 };
 
 using Hnsw = hnswlib::HierarchicalNSW<float>;
+
+// Memory for level 0 in which the numbers of each row begin with a line of the cache, so that no
+// load is of two lines; in huge pages, as it is read at random. hnswlib would free it.
+class Level0Memory final {
+ public:
+  Level0Memory(Hnsw& hnsw, size_t head_bytes) : hnsw_(hnsw) {
+    hnsw.label_offset_ = (hnsw.size_links_level0_ + 7) / 8 * 8;
+    const size_t used = hnsw.label_offset_ + sizeof(hnswlib::labeltype) + head_bytes;
+    hnsw.offsetData_ = (used + kLine - 1) / kLine * kLine - head_bytes;
+    hnsw.size_data_per_element_ = (hnsw.offsetData_ + hnsw.data_size_ + kLine - 1) / kLine * kLine;
+    bytes_ = HugeBytes(std::max<size_t>(1, hnsw.max_elements_) * hnsw.size_data_per_element_);
+    if (bytes_.data() == nullptr) return;
+    std::free(hnsw.data_level0_memory_);
+    hnsw.data_level0_memory_ = reinterpret_cast<char*>(bytes_.data());
+  }
+  Level0Memory(const Level0Memory&) = delete;
+  Level0Memory& operator=(const Level0Memory&) = delete;
+  ~Level0Memory() {
+    if (is_there()) hnsw_.data_level0_memory_ = nullptr;
+  }
+  bool is_there() const { return bytes_.span().data() != nullptr; }
+
+ private:
+  Hnsw& hnsw_;
+  HugeBytes bytes_;
+};
 
 absl::Status CheckOptions(size_t count, const HnswBuildOptions& options) {
   if (options.dim == 0) return InvalidArgument("hnsw build: dim is 0; it must be at least 1");
@@ -132,18 +168,22 @@ class Inserter final {
  public:
   Inserter(Hnsw& hnsw, const Space& space, std::span<const float* const> vectors,
            std::span<const uint8_t> levels, const CancelToken& cancel)
-      : hnsw_(hnsw), space_(space), vectors_(vectors), levels_(levels), cancel_(cancel) {}
+      : hnsw_(hnsw), space_(space), vectors_(vectors), levels_(levels), cancel_(cancel) {
+    idle_.reserve(kIdleMax);
+  }
 
   void Insert(std::span<const uint32_t> numbers) {
-    Space::Scratch scratch;
+    std::unique_ptr<Memory> memory;
     for (const uint32_t number : numbers) {
-      if (stopped_.load(std::memory_order_relaxed)) return;
-      if (absl::Status status = InsertOne(number, scratch); !status.ok()) {
+      if (stopped_.load(std::memory_order_relaxed)) break;
+      if (absl::Status status = InsertOne(number, memory); !status.ok()) {
         MutexLock lock(mu_);
         if (status_.ok()) status_ = std::move(status);
         stopped_.store(true, std::memory_order_relaxed);
       }
     }
+    MutexLock lock(mu_);
+    if (memory != nullptr && idle_.size() < idle_.capacity()) idle_.push_back(std::move(memory));
   }
 
   absl::Status status() {
@@ -152,12 +192,39 @@ class Inserter final {
   }
 
  private:
-  absl::Status InsertOne(size_t i, Space::Scratch& scratch) {
+  static constexpr size_t kIdleMax = 64;
+
+  // Of one thread.
+  struct Memory {
+    explicit Memory(Hnsw& hnsw) : insert(hnsw) {}
+    Space::Scratch scratch;
+    HnswInsert insert;
+  };
+
+  std::unique_ptr<Memory> TakeMemory() {
+    {
+      MutexLock lock(mu_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Memory> memory = std::move(idle_.back());
+        idle_.pop_back();
+        return memory;
+      }
+    }
+    return std::make_unique<Memory>(hnsw_);
+  }
+
+  absl::Status OutOfMemory(size_t i) const {
+    return ResourceExhausted("hnsw build: out of memory at vector %d of %d", i, vectors_.size());
+  }
+
+  absl::Status InsertOne(size_t i, std::unique_ptr<Memory>& memory) {
     AZ_RETURN_IF_ERROR(cancel_.Check());
     try {
-      hnsw_.addPoint(space_.DataOf(vectors_[i], scratch), i, levels_[i]);
+      if (memory == nullptr) memory = TakeMemory();
+      const void* const data = space_.DataOf(vectors_[i], memory->scratch);
+      if (!memory->insert.Insert(data, i, levels_[i])) return OutOfMemory(i);
     } catch (const std::bad_alloc&) {
-      return ResourceExhausted("hnsw build: out of memory at vector %d of %d", i, vectors_.size());
+      return OutOfMemory(i);
     } catch (const std::exception& error) {
       return absl::InternalError(
           absl::StrFormat("hnsw build: vector %d of %d: %s", i, vectors_.size(), error.what()));
@@ -173,6 +240,7 @@ class Inserter final {
   std::atomic<bool> stopped_{false};
   Mutex mu_;
   absl::Status status_ AZ_GUARDED_BY(mu_);
+  std::vector<std::unique_ptr<Memory>> idle_ AZ_GUARDED_BY(mu_);
 };
 
 // Takes the lists of a finished graph out of hnswlib, which numbers nodes by arrival and keeps our
@@ -260,7 +328,6 @@ absl::Status Load(Hnsw& hnsw, const Space& space, std::span<const float* const> 
     }
     hnsw.element_levels_[node] = level;
     hnsw.cur_element_count = node + size_t{1};  // From here on its destructor frees the lists.
-    hnsw.label_lookup_[number] = node;
     put_list(hnsw.get_linklist0(node), node, level0.subspan(node * degree, degree));
     std::memcpy(hnsw.getDataByInternalId(node), space.DataOf(vectors[number], scratch),
                 hnsw.data_size_);
@@ -326,9 +393,10 @@ absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
 
   Space space(options.metric, options.dim, vectors);
   Hnsw hnsw(&space, count, options.m, options.ef_construction, options.seed);
-  // Makes hnswlib's own draw come out as 0, which is what it takes where we force no level.
-  hnsw.mult_ = 0.0;
-  hnsw.label_lookup_.reserve(count);
+  const Level0Memory memory(hnsw, space.head_bytes());
+  if (!memory.is_there()) {
+    return ResourceExhausted("hnsw build: no memory for the rows of %d vectors", count);
+  }
   const size_t loaded = start.numbers.size();
   if (loaded > 0) AZ_RETURN_IF_ERROR(Load(hnsw, space, vectors, start));
   start = RepairedGraph();

@@ -123,14 +123,13 @@ float PairCodes::Encode(const float* row, std::vector<float>& scratch, void* out
 }
 
 float PairCodes::Distance(const void* a, const void* b) const {
-  static const CodeDots dots = AllCodeKernels().front().dots;
   Head x;
   Head y;
   std::memcpy(&x, a, sizeof(x));
   std::memcpy(&y, b, sizeof(y));
   int32_t sum = 0;
-  dots(static_cast<const int8_t*>(a) + sizeof(Head), static_cast<const uint8_t*>(b) + sizeof(Head),
-       code_bytes_, 1, &sum);
+  dots_(static_cast<const int8_t*>(a) + sizeof(Head), static_cast<const uint8_t*>(b) + sizeof(Head),
+        code_bytes_, 1, &sum);
   const float product = static_cast<float>(dim_) * x.offset * y.offset + x.offset * y.sum +
                         y.offset * x.sum + x.scale * y.scale * static_cast<float>(sum);
   float distance = product;

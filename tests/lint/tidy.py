@@ -49,7 +49,11 @@ class Border(NamedTuple):
 
 
 BORDERS = (
-    Border(r"hnswlib/", r"index/graph/hnsw_builder\.cc$", "index/graph/hnsw_builder.cc"),
+    Border(
+        r"hnswlib/",
+        r"index/graph/hnsw_(builder\.cc|insert\.h)$",
+        "index/graph/hnsw_{builder.cc,insert.h}",
+    ),
     Border(
         r"rocksdb/",
         r"(tests/|bench/)?storage/|tests/support/(raw_store|sim_files)\.cc$",
