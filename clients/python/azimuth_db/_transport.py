@@ -25,6 +25,8 @@ from .errors import AzimuthError, Unavailable, make_error
 DEFAULT_PORT = 7600
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 2.0
+# What gRPC itself says, the second where the server ends the stream first; the server says more.
+GRPC_DEADLINE = ("Deadline Exceeded", "Stream removed (Deadline Exceeded)")
 
 _CHANNEL_OPTIONS: dict[str, int | str] = {
     "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
@@ -315,7 +317,7 @@ class Transport:
             code = grpc.StatusCode.UNAVAILABLE
         if code is grpc.StatusCode.UNAVAILABLE:
             message = f"no answer from an Azimuth server at {self.address}: {message}"
-        elif message == "Deadline Exceeded":  # What gRPC says; the server says more.
+        elif message in GRPC_DEADLINE:
             allowed = self.timeout if timeout is None else timeout
             message = f"{method} took longer than its {allowed:g} s at {self.address}"
         metadata = dict(error.trailing_metadata() or ())

@@ -528,6 +528,17 @@ class TestConnection:
                 with pytest.raises(TimeoutError, match=r"List.* took longer than its 0.2 s"):
                     db.list_collections()
 
+    @pytest.mark.parametrize("text", ["Deadline Exceeded", "Stream removed (Deadline Exceeded)"])
+    def test_a_deadline_names_the_method_however_grpc_puts_it(
+        self, items: Collection, server: FakeServer, text: str
+    ) -> None:
+        server.failures = [(grpc.StatusCode.DEADLINE_EXCEEDED, text)]
+        with pytest.raises(TimeoutError, match=r"Count took longer than its \S+ s at"):
+            items.count()
+        server.failures = [(grpc.StatusCode.DEADLINE_EXCEEDED, "the scan took too long")]
+        with pytest.raises(TimeoutError, match="^the scan took too long$"):
+            items.count()
+
     def test_closed_client_says_so(self, server: FakeServer) -> None:
         with Client(server.address) as db:
             db.list_collections()
