@@ -536,7 +536,7 @@ class TestConnection:
         with pytest.raises(TimeoutError, match=r"Count took longer than its \S+ s at"):
             items.count()
         server.failures = [(grpc.StatusCode.DEADLINE_EXCEEDED, "the scan took too long")]
-        with pytest.raises(TimeoutError, match="^the scan took too long$"):
+        with pytest.raises(TimeoutError, match=r"^the scan took too long$"):
             items.count()
 
     def test_closed_client_says_so(self, server: FakeServer) -> None:
