@@ -96,7 +96,7 @@ uint64_t EstimateBuildBytes(const Schema& schema, uint64_t rows) {
   for (const VectorFieldDef& field : schema.vectors) {
     // As documented at BuildHnsw, the graph before the last vectors, then the built graph and its
     // frozen form, each about 8 m bytes.
-    const uint64_t node = uint64_t{4} * field.dim + uint64_t{32} * field.index.m + 60;
+    const uint64_t node = uint64_t{4} * field.dim + uint64_t{32} * field.index.m + 128;
     const bool graph = field.index.kind != IndexKind::kFlat;
     largest = std::max(largest, graph ? node : uint64_t{0});
   }

@@ -48,6 +48,7 @@ class Orthonormalizer final {
         shares_(kBlock, rows.rows()),
         among_(kBlock, dim_) {}
 
+  // Of the rows as they are now; again after they were given other values.
   void Run() {
     // Twice is enough for rows that are not among the others.
     constexpr int kPasses = 2;
@@ -188,13 +189,14 @@ PrincipalComponents FindPrincipalComponents(size_t dim, size_t count,
   result.variances.assign(count, 0);
   Matrix rows(std::min(dim, count + kMore), dim);
   for (size_t i = 0; i < rows.rows(); ++i) FillWithNormals(rows.row(i), random);
-  Orthonormalizer(rows, random).Run();
+  Orthonormalizer orthonormalizer(rows, random);
+  orthonormalizer.Run();
   if (!sample.empty()) {
     const Covariance covariance(sample, center, rows.rows(), kRounds + 1);
     result.variance = covariance.variance();
     for (int round = 0; round < kRounds; ++round) {
       rows = covariance.Map(rows);
-      Orthonormalizer(rows, random).Run();
+      orthonormalizer.Run();
     }
     const Matrix mapped = covariance.Map(rows);
     for (size_t i = 0; i < count; ++i) {

@@ -38,7 +38,7 @@ constexpr size_t kNodesMax = std::numeric_limits<int32_t>::max();
 // do not find each other and leave it in pieces.
 constexpr size_t kSerialNodes = 256;
 constexpr size_t kNodesPerTask = 16;
-constexpr size_t kLine = 64;  // Of the cache.
+constexpr size_t kLine = HnswInsert::kLine;
 
 // A build shares its processors with searches, and a scheduler leaves a running thread a slice of
 // milliseconds even where one of a higher priority waits. So a build offers the processor itself
@@ -392,7 +392,7 @@ absl::StatusOr<BuiltGraph> Build(std::span<const float* const> vectors,
   }
 
   Space space(options.metric, options.dim, vectors);
-  Hnsw hnsw(&space, count, options.m, options.ef_construction, options.seed);
+  Hnsw hnsw(&space, count, options.m, options.ef_construction);
   const Level0Memory memory(hnsw, space.head_bytes());
   if (!memory.is_there()) {
     return ResourceExhausted("hnsw build: no memory for the rows of %d vectors", count);

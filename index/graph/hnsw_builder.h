@@ -69,7 +69,7 @@ struct HeldOut {
 };
 
 // `vectors[i]` points at dim floats of node i (unit length for cosine), borrowed during the call.
-// hnswlib keeps a copy meanwhile: memory is about count x (4 dim + 16 m + 130) bytes.
+// hnswlib keeps a copy meanwhile: memory is about count x (4 dim + 16 m + 190) bytes.
 // Errors: DeadlineExceeded, Cancelled by `cancel` (asked between insertions); ResourceExhausted if
 // memory runs out; InvalidArgument for options out of range. `held_out` may be null.
 absl::StatusOr<BuiltGraph> BuildHnsw(std::span<const float* const> vectors,

@@ -30,6 +30,7 @@ namespace azimuth::index {
 class HnswInsert final {
  public:
   using Hnsw = hnswlib::HierarchicalNSW<float>;
+  static constexpr size_t kLine = 64;  // Of the cache, in bytes.
 
   explicit HnswInsert(Hnsw& hnsw)
       : hnsw_(hnsw),
@@ -76,7 +77,6 @@ class HnswInsert final {
   using Found = std::vector<std::pair<float, Node>>;
   using Queue = std::priority_queue<std::pair<float, Node>, Found, Less>;
 
-  static constexpr size_t kLine = 64;
   // Rows are fetched so many ahead of the one that is measured, and of a long one the first lines:
   // the hardware brings the others.
   static constexpr size_t kRowsAhead = 4;
@@ -158,7 +158,7 @@ class HnswInsert final {
     return true;
   }
 
-  // What it takes to expand the node.
+  // What it takes to expand the node on level 0, where nearly all are expanded.
   void FetchList(Node node) const {
     __builtin_prefetch(&hnsw_.link_list_locks_[node]);
     Fetch(Bytes(hnsw_.get_linklist0(node)), list_lines_);

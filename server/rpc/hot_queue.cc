@@ -1,7 +1,6 @@
 #include "server/rpc/hot_queue.h"
 
 #include "base/status.h"
-#include "server/rpc/thread_slices.h"
 
 #include <algorithm>
 #include <system_error>
@@ -77,7 +76,6 @@ bool HotQueue::Submit(Job& job, const Expectation& expected) {
 }
 
 void HotQueue::RunThread() {
-  AskForShortSlices();
   MutexLock lock(mu_);
   while (true) {
     if (!ready_.empty()) {
